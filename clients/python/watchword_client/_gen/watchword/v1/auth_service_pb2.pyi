@@ -1,0 +1,123 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from . import resources_pb2 as _resources_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class RegisterRequest(_message.Message):
+    __slots__ = ("full_name", "username", "email", "locale", "send_otp", "client")
+    FULL_NAME_FIELD_NUMBER: _ClassVar[int]
+    USERNAME_FIELD_NUMBER: _ClassVar[int]
+    EMAIL_FIELD_NUMBER: _ClassVar[int]
+    LOCALE_FIELD_NUMBER: _ClassVar[int]
+    SEND_OTP_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    full_name: str
+    username: str
+    email: str
+    locale: str
+    send_otp: bool
+    client: _resources_pb2.ClientContext
+    def __init__(self, full_name: _Optional[str] = ..., username: _Optional[str] = ..., email: _Optional[str] = ..., locale: _Optional[str] = ..., send_otp: bool = ..., client: _Optional[_Union[_resources_pb2.ClientContext, _Mapping]] = ...) -> None: ...
+
+class RegisterResponse(_message.Message):
+    __slots__ = ("user_id", "expire_time", "challenge")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    CHALLENGE_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    expire_time: _timestamp_pb2.Timestamp
+    challenge: _resources_pb2.Challenge
+    def __init__(self, user_id: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., challenge: _Optional[_Union[_resources_pb2.Challenge, _Mapping]] = ...) -> None: ...
+
+class SendOtpRequest(_message.Message):
+    __slots__ = ("email", "challenge_id", "locale", "client")
+    EMAIL_FIELD_NUMBER: _ClassVar[int]
+    CHALLENGE_ID_FIELD_NUMBER: _ClassVar[int]
+    LOCALE_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    email: str
+    challenge_id: str
+    locale: str
+    client: _resources_pb2.ClientContext
+    def __init__(self, email: _Optional[str] = ..., challenge_id: _Optional[str] = ..., locale: _Optional[str] = ..., client: _Optional[_Union[_resources_pb2.ClientContext, _Mapping]] = ...) -> None: ...
+
+class SendOtpResponse(_message.Message):
+    __slots__ = ("challenge",)
+    CHALLENGE_FIELD_NUMBER: _ClassVar[int]
+    challenge: _resources_pb2.Challenge
+    def __init__(self, challenge: _Optional[_Union[_resources_pb2.Challenge, _Mapping]] = ...) -> None: ...
+
+class VerifyOtpRequest(_message.Message):
+    __slots__ = ("challenge_id", "email", "code", "client")
+    CHALLENGE_ID_FIELD_NUMBER: _ClassVar[int]
+    EMAIL_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    challenge_id: str
+    email: str
+    code: str
+    client: _resources_pb2.ClientContext
+    def __init__(self, challenge_id: _Optional[str] = ..., email: _Optional[str] = ..., code: _Optional[str] = ..., client: _Optional[_Union[_resources_pb2.ClientContext, _Mapping]] = ...) -> None: ...
+
+class VerifyOtpResponse(_message.Message):
+    __slots__ = ("session_token", "session", "user", "first_sign_in")
+    SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SIGN_IN_FIELD_NUMBER: _ClassVar[int]
+    session_token: str
+    session: _resources_pb2.Session
+    user: _resources_pb2.User
+    first_sign_in: bool
+    def __init__(self, session_token: _Optional[str] = ..., session: _Optional[_Union[_resources_pb2.Session, _Mapping]] = ..., user: _Optional[_Union[_resources_pb2.User, _Mapping]] = ..., first_sign_in: bool = ...) -> None: ...
+
+class ValidateSessionRequest(_message.Message):
+    __slots__ = ("session_token",)
+    SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    session_token: str
+    def __init__(self, session_token: _Optional[str] = ...) -> None: ...
+
+class ValidateSessionResponse(_message.Message):
+    __slots__ = ("session", "user", "as_of_time")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_TIME_FIELD_NUMBER: _ClassVar[int]
+    session: _resources_pb2.Session
+    user: _resources_pb2.User
+    as_of_time: _timestamp_pb2.Timestamp
+    def __init__(self, session: _Optional[_Union[_resources_pb2.Session, _Mapping]] = ..., user: _Optional[_Union[_resources_pb2.User, _Mapping]] = ..., as_of_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class RevokeRequest(_message.Message):
+    __slots__ = ("session_token",)
+    SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    session_token: str
+    def __init__(self, session_token: _Optional[str] = ...) -> None: ...
+
+class RevokeResponse(_message.Message):
+    __slots__ = ("revoked_count",)
+    REVOKED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    revoked_count: int
+    def __init__(self, revoked_count: _Optional[int] = ...) -> None: ...
+
+class GetRolesRequest(_message.Message):
+    __slots__ = ("user_id", "session_token")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    session_token: str
+    def __init__(self, user_id: _Optional[str] = ..., session_token: _Optional[str] = ...) -> None: ...
+
+class GetRolesResponse(_message.Message):
+    __slots__ = ("roles", "permissions")
+    ROLES_FIELD_NUMBER: _ClassVar[int]
+    PERMISSIONS_FIELD_NUMBER: _ClassVar[int]
+    roles: _containers.RepeatedScalarFieldContainer[str]
+    permissions: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, roles: _Optional[_Iterable[str]] = ..., permissions: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -1,0 +1,149 @@
+//! Properties of everything that reads what comes from outside.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test fails by panicking"
+)]
+
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use watchword_core::{CodeSource, KeyRing, parse_code};
+
+static RING: LazyLock<KeyRing> =
+    LazyLock::new(|| KeyRing::new(&[(1, &[1; 32]), (2, &[2; 32])], &[3; 32]).unwrap());
+
+fn session_token() -> String {
+    let minted = RING.mint_session(77).unwrap();
+    minted.token.reveal().to_owned()
+}
+
+fn service_key() -> String {
+    RING.mint_service_key().unwrap().reveal().to_owned()
+}
+
+fn accepted(token: &str) -> bool {
+    RING.parse_session_token(token).is_some() || RING.parse_service_key(token).is_some()
+}
+
+/// Flips the case of the letter at or after `at`; every token has letters all over.
+fn flip_case(token: &str, at: usize) -> String {
+    let mut bytes = token.as_bytes().to_vec();
+    let size = bytes.len();
+    let found = (0..size)
+        .map(|step| (at + step) % size)
+        .find(|index| bytes[*index].is_ascii_alphabetic());
+    bytes[found.unwrap()] ^= 0x20;
+    String::from_utf8(bytes).unwrap()
+}
+
+fn code_like() -> impl Strategy<Value = String> {
+    let ignored = "[- \t\n\u{2010}-\u{2015}\u{2212}\u{a0}\u{3000}]{0,2}";
+    prop::collection::vec((ignored, "[0-9A-Za-z]"), 0..16)
+        .prop_map(|parts| parts.into_iter().map(|(gap, c)| gap + &c).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// No text makes a parser panic, and none that was not minted is accepted.
+    #[test]
+    fn any_text_is_refused(text in any::<String>()) {
+        prop_assert!(!accepted(&text));
+        let _ = parse_code(&text);
+    }
+
+    /// Text in the very form of a token, but for a tag that only the ring can make, is refused.
+    #[test]
+    fn invented_tokens_are_refused(
+        session in "ww_[A-Za-z0-9_-]{76}",
+        service in "wwk_[A-Za-z0-9_-]{53}[AQgw]",
+    ) {
+        prop_assert!(!accepted(&session));
+        prop_assert!(!accepted(&service));
+    }
+
+    /// Minted tokens are accepted as what they are, and not as the other kind.
+    #[test]
+    fn minted_tokens_are_accepted(slot in 0_u16..4096) {
+        let minted = RING.mint_session(slot).unwrap();
+        let read = RING.parse_session_token(minted.token.reveal()).unwrap();
+        prop_assert_eq!(read.session_id, minted.session_id);
+        prop_assert_eq!(read.verifier, minted.verifier);
+        prop_assert!(RING.parse_service_key(minted.token.reveal()).is_none());
+        let key = service_key();
+        prop_assert!(RING.parse_service_key(&key).is_some());
+        prop_assert!(RING.parse_session_token(&key).is_none());
+    }
+
+    /// Any one character replaced, put in or taken out, any case or bit flipped, is refused.
+    #[test]
+    fn mutants_are_refused(at in 0_usize..1000, bit in 0_u32..7, other in any::<char>()) {
+        for token in [session_token(), service_key()] {
+            let at = at % token.len();
+            let (head, tail) = token.split_at(at);
+            let replaced = format!("{head}{other}{}", &tail[1..]);
+            prop_assert_eq!(accepted(&replaced), replaced == token);
+            let inserted = format!("{head}{other}{tail}");
+            prop_assert!(!accepted(&inserted));
+            let removed = format!("{head}{}", &tail[1..]);
+            prop_assert!(!accepted(&removed));
+            prop_assert!(!accepted(head));
+            prop_assert!(!accepted(&flip_case(&token, at)));
+            let mut bytes = token.into_bytes();
+            bytes[at] ^= 1 << bit;
+            let flipped = String::from_utf8(bytes).unwrap();
+            prop_assert!(!accepted(&flipped));
+        }
+    }
+
+    /// Anything put around a token is refused.
+    #[test]
+    fn surroundings_are_refused(around in "[A-Za-z0-9=_ \n-]{1,4}") {
+        for token in [session_token(), service_key()] {
+            let before = format!("{around}{token}");
+            prop_assert!(!accepted(&before));
+            let after = format!("{token}{around}");
+            prop_assert!(!accepted(&after));
+        }
+    }
+
+    /// What the code parser accepts is a form with its own canonical text, read back unchanged.
+    #[test]
+    fn canonical_codes_are_stable(text in code_like()) {
+        if let Some(code) = parse_code(&text) {
+            let canonical = code.canonical.reveal();
+            prop_assert!(matches!(code.form, 6..=10 | 13));
+            prop_assert_eq!(canonical.len(), usize::from(code.form));
+            let symbols = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+            prop_assert!(canonical.chars().all(|c| symbols.contains(c)));
+            let again = parse_code(canonical).unwrap();
+            prop_assert_eq!((again.form, again.canonical.reveal()), (code.form, canonical));
+        }
+    }
+
+    /// A derived code is accepted however a person groups it, and only for its own challenge.
+    #[test]
+    fn derived_codes_are_accepted(
+        fields in any::<([u8; 16], [u8; 16])>(),
+        purpose in "[a-z_]{0,20}",
+        gap in "[- ]{0,1}",
+        length in 6_u8..=10,
+    ) {
+        let source = CodeSource {
+            key_id: 1,
+            purpose: &purpose,
+            challenge_id: &fields.0,
+            subject_key: &[9; 32],
+            nonce: &fields.1,
+        };
+        let code = RING.derive_code(&source, length).unwrap();
+        let (left, right) = code.reveal().split_at(3);
+        let read = parse_code(&format!("{left}{gap}{right}")).unwrap();
+        prop_assert_eq!(read.form, length);
+        let check = |candidate| RING.check_code(read.canonical.reveal(), read.form, &[candidate]);
+        prop_assert_eq!(check(source), Some(0));
+        prop_assert_eq!(check(CodeSource { key_id: 3, ..source }), None);
+    }
+}

@@ -1,0 +1,1 @@
+"""Watchword: sign-in by one-time codes, sessions and roles, over gRPC."""

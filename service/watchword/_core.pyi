@@ -1,0 +1,69 @@
+"""The Rust core, bound by rust_core/py; `watchword.crypto` is its face and only importer.
+
+Wrong arguments raise ValueError, an operating system without randomness OSError.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NoReturn, final
+
+__all__ = [
+    "SOURCE_DIGEST",
+    "KeyRing",
+    "new_id",
+    "new_nonce",
+    "new_user_id",
+    "panic_for_test",
+    "parse_code",
+    "random_key",
+    "slot_of_subject",
+    "verifier_matches",
+]
+
+SOURCE_DIGEST: Final[str]
+"""SHA-256, in hex, of the Rust sources that the binary was built from."""
+
+@final
+class KeyRing:
+    def __new__(cls, keys: Sequence[tuple[int, bytes]], index_key: bytes) -> KeyRing: ...
+    @property
+    def signing_key_id(self) -> int: ...
+    def subject_key(self, account_key: str) -> bytes: ...
+    def otp_code(
+        self,
+        *,
+        key_id: int,
+        purpose: str,
+        challenge_id: bytes,
+        subject_key: bytes,
+        nonce: bytes,
+        length: int,
+    ) -> str: ...
+    def check_code(
+        self,
+        canonical: str,
+        form: int,
+        candidates: Sequence[tuple[int, str, bytes, bytes, bytes]],
+    ) -> int | None:
+        """Takes candidates as (key id, purpose, challenge id, subject key, nonce)."""
+
+    def mint_session(self, slot: int) -> tuple[str, bytes, int, bytes]:
+        """Gives (token, session id, key id, verifier)."""
+
+    def parse_session_token(self, token: str) -> tuple[bytes, int, bytes] | None:
+        """Gives (session id, key id, verifier)."""
+
+    def mint_service_key(self) -> str: ...
+    def parse_service_key(self, token: str) -> bytes | None:
+        """Gives SHA-256 of the secret."""
+
+def new_id(slot: int) -> bytes: ...
+def new_user_id() -> bytes: ...
+def new_nonce() -> bytes: ...
+def random_key() -> bytes: ...
+def slot_of_subject(subject_key: bytes) -> int: ...
+def parse_code(text: str) -> tuple[int, str] | None:
+    """Gives (form, canonical code)."""
+
+def verifier_matches(a: bytes, b: bytes) -> bool: ...
+def panic_for_test() -> NoReturn:
+    """Panics in Rust; missing from release builds."""

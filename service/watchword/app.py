@@ -1,0 +1,154 @@
+"""The composition root: the only file that knows every class.
+
+`App` is one process of Watchword. It starts NOT_SERVING, serves once the database is there with
+this program's schema, and on SIGTERM drains: NOT_SERVING, finish calls, stop the jobs, close the
+pool.
+"""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+from asyncpg.connection import LoggedQuery
+
+from watchword.config import Config
+from watchword.crypto import KeyRing
+from watchword.jobs.mail_dispatcher import MailDispatcher
+from watchword.jobs.readiness import Readiness
+from watchword.jobs.supervisor import Supervisor
+from watchword.login.context import LoginContext
+from watchword.mail.ports import Sender
+from watchword.mail.rendering import Renderer
+from watchword.mail.settings import MailSettings, SenderName
+from watchword.senders.console import ConsoleSender
+from watchword.senders.file import FileSender
+from watchword.storage.pool import Isolation, Pool
+from watchword.storage.probe import DatabaseProbe
+from watchword.storage.transactions import PgDatabase
+from watchword.transport.auth_service import AuthService
+from watchword.transport.pipeline import Pipeline
+from watchword.transport.server import ApiServer
+
+_log = structlog.get_logger(__name__)
+
+
+class App:
+    """One running Watchword; `start` and `stop`, or `run_until_signal` for a whole process."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        isolation: Isolation = "read_committed",
+        query_logger: Callable[[LoggedQuery], None] | None = None,
+    ) -> None:
+        keys = config.secrets.key_ring()
+        self._pool = Pool(config.database, isolation=isolation, query_logger=query_logger)
+        self.database = PgDatabase(self._pool)
+        self._dispatcher = _dispatcher(config, keys, self.database)
+        context = LoginContext(
+            database=self.database,
+            keys=keys,
+            otp=config.otp,
+            sessions=config.session,
+            settings=config.login,
+            mail_queued=self._dispatcher.wake,
+        )
+        self._server = ApiServer(
+            config.api, Pipeline(config.caller_registry()), AuthService(context)
+        )
+        self._readiness = Readiness(DatabaseProbe(self._pool), self._server.set_serving)
+        self._jobs = Supervisor(
+            {"readiness": self._readiness.run, "mail dispatcher": self._dispatcher.run}
+        )
+        self.api_address = ""
+
+    async def start(self) -> None:
+        """Listens and starts the jobs; raises AddressTaken. Serving follows by itself."""
+        await self._pool.open()
+        self.api_address = await self._server.start()
+        _log.info("listening", api=self.api_address)
+        self._jobs.start()
+
+    async def wait_ready(self) -> None:
+        """Returns once health has become SERVING for the first time."""
+        await self._readiness.became_ready.wait()
+
+    async def wait_failed(self) -> None:
+        """Returns never; raises TaskDiedTooOften when a background task cannot be kept alive."""
+        assert self._jobs.failed is not None, "`start` comes first"
+        await self._jobs.failed
+
+    async def stop(self) -> None:
+        """Drains and closes everything."""
+        await self._server.drain()
+        await self._jobs.stop()
+        await self._pool.close()
+        _log.info("stopped")
+
+
+async def run_until_signal(
+    app: App,
+    *,
+    on_start: Callable[[], Awaitable[None]] | None = None,
+    on_ready: Callable[[App], None] | None = None,
+) -> None:
+    """Runs the app until SIGTERM or SIGINT; raises TaskDiedTooOften after an orderly stop.
+
+    `on_start` is awaited before anything is called ready, `on_ready` is called once when it is.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    await app.start()
+    waits = [
+        asyncio.create_task(stopping.wait(), name="signal"),
+        asyncio.create_task(app.wait_failed(), name="jobs"),
+    ]
+    ready = asyncio.create_task(_announce(app, on_start, on_ready), name="announce")
+    try:
+        done, _ = await asyncio.wait([*waits, ready], return_when=asyncio.FIRST_COMPLETED)
+        if ready in done:
+            ready.result()
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (*waits, ready):
+            task.cancel()
+        await app.stop()
+    for task in done:
+        task.result()
+
+
+async def _announce(
+    app: App,
+    on_start: Callable[[], Awaitable[None]] | None,
+    on_ready: Callable[[App], None] | None,
+) -> None:
+    if on_start is not None:
+        await on_start()
+    await app.wait_ready()
+    if on_ready is not None:
+        on_ready(app)
+
+
+def _dispatcher(config: Config, keys: KeyRing, database: PgDatabase) -> MailDispatcher:
+    return MailDispatcher(
+        database,
+        keys,
+        Renderer(config.mail.from_, config.mail.code_in_subject),
+        _senders(config.mail),
+        code_lifetime=config.otp.lifetime,
+    )
+
+
+def _senders(settings: MailSettings) -> list[Sender]:
+    made: list[Sender] = []
+    for name in settings.senders:
+        if name is SenderName.CONSOLE:
+            made.append(ConsoleSender())
+        else:
+            made.append(FileSender(settings.file_dir or Path()))
+    return made

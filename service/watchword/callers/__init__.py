@@ -1,0 +1,1 @@
+"""Callers: the programs that call Watchword, their service keys and scopes."""

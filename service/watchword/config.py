@@ -1,0 +1,188 @@
+"""The configuration: environment variables `WATCHWORD_<SECTION>__<NAME>`, all errors at once.
+
+Every secret may come from a file instead (`..._FILE`). A name that no section knows is refused:
+a typing error must not leave a default standing. Names without `__` are not ours (Kubernetes makes
+`WATCHWORD_SERVICE_HOST` and its like).
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from pydantic import ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from watchword.callers.registry import CallerRegistry, parse_caller_keys
+from watchword.errors import ValueRejected
+from watchword.keyring import SecretsSettings
+from watchword.login.context import LoginSettings
+from watchword.mail.settings import MailSettings
+from watchword.observability.logging import LogSettings
+from watchword.otp.policy import OtpPolicy
+from watchword.sessions.model import SessionPolicy
+from watchword.settings import Section
+from watchword.storage.pool import DatabaseSettings
+from watchword.transport.server import ApiSettings
+
+PREFIX = "WATCHWORD_"
+SECRETS = frozenset({"DATABASE__URL", "SECRETS__KEYS", "SECRETS__INDEX_KEY", "CALLERS__KEYS"})
+
+# Names that deployments may set already; their parts are not there yet and they do nothing.
+RESERVED = re.compile(
+    r"(API|ADMIN)__TLS_(CERT_FILE|KEY_FILE|CLIENT_CA_FILE|CLIENT_AUTH)"
+    r"|ADMIN__(ADDRESS|ALLOW_PLAINTEXT|REFLECTION)"
+    r"|METRICS__ADDRESS"
+    r"|GATE__ENABLED"
+    r"|RESEND__(API_KEY|API_KEY_FILE|BASE_URL)"
+    r"|SMTP__(URL|URL_FILE|ALLOW_PLAINTEXT)"
+    r"|OTP__REQUIRE_CHALLENGE_ID"
+    r"|SESSION__IDLE_LIFETIME"
+    r"|LIMITS__[A-Z0-9_]+"
+)
+
+
+class ConfigError(Exception):
+    """The environment is wrong; `problems` has every variable, none of their values."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class CallersSettings(Section):
+    """Who may call."""
+
+    keys: SecretStr = Field(
+        SecretStr(""), description="`name:scope+scope:wwk_...[,...]`; no key, no caller"
+    )
+
+    @field_validator("keys")
+    @classmethod
+    def _check_keys(cls, keys: SecretStr) -> SecretStr:
+        parse_caller_keys(keys.get_secret_value())
+        return keys
+
+
+class Config(Section):
+    """Every section; the parts get their own and never this."""
+
+    database: DatabaseSettings
+    secrets: SecretsSettings
+    callers: CallersSettings
+    api: ApiSettings
+    mail: MailSettings
+    otp: OtpPolicy
+    session: SessionPolicy
+    login: LoginSettings
+    log: LogSettings
+
+    @model_validator(mode="after")
+    def _check_callers(self) -> Self:
+        try:
+            self.caller_registry()
+        except ValueRejected as error:
+            raise ValueError(f"CALLERS__KEYS {error}") from None
+        return self
+
+    def caller_registry(self) -> CallerRegistry:
+        """Returns who may call; ValueError for a key that the index key has not made."""
+        configured = parse_caller_keys(self.callers.keys.get_secret_value())
+        return CallerRegistry(self.secrets.key_ring(), configured)
+
+
+class DatabaseOnly(Section):
+    """What commands need that work on the database alone; the other sections are not looked at."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    database: DatabaseSettings
+
+
+class SecretsOnly(Section):
+    """What commands need that make keys."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    secrets: SecretsSettings
+
+
+C = TypeVar("C", bound=Section)
+
+
+def load_config(environ: Mapping[str, str]) -> Config:
+    """Reads the configuration; raises ConfigError with everything that is wrong."""
+    return _load(Config, environ)
+
+
+def load_database_settings(environ: Mapping[str, str]) -> DatabaseSettings:
+    """Reads the section `database` alone; raises ConfigError."""
+    return _load(DatabaseOnly, environ).database
+
+
+def load_secrets(environ: Mapping[str, str]) -> SecretsSettings:
+    """Reads the section `secrets` alone; raises ConfigError."""
+    return _load(SecretsOnly, environ).secrets
+
+
+def _load(model: type[C], environ: Mapping[str, str]) -> C:
+    sections, problems = _read(environ)
+    try:
+        config = model.model_validate(sections)
+    except ValidationError as error:
+        raise ConfigError(problems + [_describe(detail) for detail in error.errors()]) from None
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _read(environ: Mapping[str, str]) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Returns the raw values by section and field, and what is wrong with names and files."""
+    problems: list[str] = []
+    sections: dict[str, dict[str, str]] = {name: {} for name in Config.model_fields}
+    for name, value in sorted(environ.items()):
+        variable = name.removeprefix(PREFIX)
+        if variable == name or "__" not in variable or RESERVED.fullmatch(variable):
+            continue
+        try:
+            variable, read = _read_file(variable, value, environ)
+        except ValueRejected as error:
+            problems.append(f"`{name}` {error}")
+            continue
+        section, _, field = variable.lower().partition("__")
+        if not _is_known(section, field):
+            problems.append(f"`{name}` is not a setting of this version")
+        elif read:  # empty is unset: compose files and templates leave such variables behind
+            sections[section][field] = read
+    return sections, problems
+
+
+def _read_file(variable: str, value: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Replaces `X_FILE` by `X` and what the file holds, without its last line break."""
+    secret = variable.removesuffix("_FILE")
+    if secret == variable or secret not in SECRETS:
+        return variable, value
+    if PREFIX + secret in environ:
+        raise ValueRejected(f"and `{PREFIX}{secret}` are both set; set one")
+    try:
+        return secret, Path(value).read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueRejected(f"names a file that cannot be read: {type(error).__name__}") from None
+
+
+def _is_known(section: str, field: str) -> bool:
+    section_field = Config.model_fields.get(section)
+    model = section_field.annotation if section_field is not None else None
+    if not (isinstance(model, type) and issubclass(model, Section)):
+        return False
+    return field in {known.alias or name for name, known in model.model_fields.items()}
+
+
+def _describe(detail: Any) -> str:
+    """One line for one error of pydantic, without the input."""
+    where = "__".join(str(part).upper() for part in detail["loc"][:2])
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "missing":
+        message = "is required"
+    if not where:
+        return f"`{PREFIX}{message.partition(' ')[0]}` {message.partition(' ')[2]}"
+    return f"`{PREFIX}{where}` {message[:1].lower()}{message[1:]}"

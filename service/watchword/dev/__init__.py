@@ -1,0 +1,1 @@
+"""Watchword on a developer's machine: embedded PostgreSQL, `watchword dev`, `watchword demo`."""

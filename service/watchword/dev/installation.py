@@ -1,0 +1,139 @@
+"""A whole Watchword for development: embedded PostgreSQL, keys of its own, a demo user.
+
+It stands in `$XDG_STATE_HOME/watchword` (as root in /var/tmp/watchword-dev, since PostgreSQL runs
+as another user who may be unable to enter root's home), so that sessions survive a restart; an
+ephemeral one stands in a temporary folder.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from watchword.config import PREFIX, Config, load_config
+from watchword.crypto import new_id, new_user_id, slot_of_subject
+from watchword.dev.postgres import start
+from watchword.keyring import generate_secrets
+from watchword.login.ports import Database, Tx
+from watchword.storage.migrate import DATABASE_NAME
+from watchword.users.model import REGISTRATION_LIFETIME, Registration
+from watchword.users.rules import email
+
+DEMO_USERNAME = "demo"
+DEMO_EMAIL = "demo@example.com"
+_ROOT_STATE = Path("/var/tmp/watchword-dev")  # noqa: S108  # a fixed place is the point; 0711, secrets in it 0600
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """Where the parts of a development installation are."""
+
+    folder: Path
+    database_url: str
+    database_is_ours: bool
+
+
+@contextlib.contextmanager
+def open_installation(*, ephemeral: bool, database_url: str | None) -> Iterator[Installation]:
+    """Makes or finds the folder and starts its PostgreSQL, unless a database is given.
+
+    Raises DevelopmentPostgresError.
+    """
+    with contextlib.ExitStack() as undo:
+        if ephemeral:
+            folder = Path(tempfile.mkdtemp(prefix="watchword-dev-"))
+            undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        else:
+            folder = state_folder()
+            folder.mkdir(parents=True, exist_ok=True)
+        # PostgreSQL's user must be able to pass through; everything inside has modes of its own.
+        folder.chmod(0o711)
+        database_is_ours = database_url is None
+        if database_url is None:
+            server = undo.enter_context(start(folder / "postgres", ephemeral=ephemeral))
+            database_url = server.url(DATABASE_NAME)
+        yield Installation(folder, database_url, database_is_ours)
+
+
+def state_folder() -> Path:
+    """Returns the folder whose content survives a restart."""
+    if os.geteuid() == 0:
+        return _ROOT_STATE
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local/state") / "watchword"
+
+
+def development_config(
+    installation: Installation,
+    environ: Mapping[str, str],
+    *,
+    mail_dir: Path | None,
+    ephemeral: bool,
+    console: bool = True,
+) -> Config:
+    """Returns the configuration of `dev`: its defaults, over them the environment's own values.
+
+    Raises ConfigError.
+    """
+    defaults = {
+        "API__ADDRESS": "127.0.0.1:0" if ephemeral else "127.0.0.1:50051",
+        "API__REFLECTION": "true",
+        "MAIL__SENDERS": "console,file" if console else "file",
+        "MAIL__ALLOW_DEVELOPMENT_SENDERS": "true",
+        "MAIL__FILE_DIR": str((mail_dir or installation.folder / "mail").resolve()),
+    }
+    own = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+    forced = {f"{PREFIX}DATABASE__URL": installation.database_url}
+    if mail_dir is not None:
+        forced[f"{PREFIX}MAIL__FILE_DIR"] = str(mail_dir.resolve())
+    return load_config(
+        {
+            **{PREFIX + name: value for name, value in defaults.items()},
+            **_secrets(installation.folder),
+            **own,
+            **forced,
+        }
+    )
+
+
+def _secrets(folder: Path) -> dict[str, str]:
+    """Reads the folder's environment file, made (0600) when it is missing."""
+    path = folder / "environment"
+    if not path.exists():
+        lines = "".join(f"{name}={value}\n" for name, value in generate_secrets().items())
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".environment.")
+        with os.fdopen(handle, "w") as file:
+            file.write(lines)
+        Path(temporary).replace(path)
+    pairs = (line.partition("=") for line in path.read_text().splitlines())
+    return {name: value for name, _, value in pairs}
+
+
+async def ensure_demo_user(database: Database, config: Config) -> None:
+    """Makes the demo user unless it is there."""
+    address = email(DEMO_EMAIL)
+    subject_key = config.secrets.key_ring().subject_key(address.account_key)
+    registration = Registration(
+        id=new_id(slot_of_subject(subject_key)),
+        subject_key=subject_key,
+        user_id=new_user_id(),
+        full_name="Demo User",
+        username=DEMO_USERNAME,
+        email=address.address,
+        locale="en",
+    )
+
+    async def statements(tx: Tx) -> None:
+        if await tx.users.find_by_email(address.account_key) is not None:
+            return
+        await tx.registrations.hold_username(
+            DEMO_USERNAME, subject_key=subject_key, lifetime=REGISTRATION_LIFETIME
+        )
+        user = await tx.users.insert(registration)
+        await tx.users.claim_email(address.account_key, user_id=user.id)
+        await tx.users.claim_username(DEMO_USERNAME, user_id=user.id, subject_key=subject_key)
+
+    await database.run_tx(statements)

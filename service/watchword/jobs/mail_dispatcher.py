@@ -1,0 +1,151 @@
+"""Sends what the outbox holds: lease, derive the code, look the address up, render, send, mark.
+
+Several replicas may do so at once: each takes candidates in an order of its own and leases each by
+a conditional UPDATE, whose lease id fences off one that was too slow. A mail is tried until its
+code is used, ended or expired.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+import structlog
+
+from watchword.crypto import KeyRing, jitter_seconds, new_id, shuffled
+from watchword.errors import Overloaded, StorageUnavailable
+from watchword.login.ports import Database
+from watchword.mail.locales import available, negotiate
+from watchword.mail.message import Message, MessageRejected
+from watchword.mail.outbox import LeasedMail, OutboxKey
+from watchword.mail.ports import Sender, SendFailed, SendRefused
+from watchword.mail.rendering import Renderer
+
+# A new mail of this process is seen at once; those of a replica that died, within this.
+POLL_SECONDS = 1.0
+BATCH = 100
+CONCURRENT_MAX = 4
+SEND_TIMEOUT_SECONDS = 10.0
+LEASE_LIFETIME = timedelta(seconds=30)
+RETRY_FIRST_SECONDS = 1.0
+RETRY_MAX_SECONDS = 30.0
+
+_log = structlog.get_logger(__name__)
+
+
+class MailDispatcher:
+    """The dispatcher of this process; `wake` saves it the wait for the next poll."""
+
+    def __init__(
+        self,
+        database: Database,
+        keys: KeyRing,
+        renderer: Renderer,
+        senders: Sequence[Sender],
+        *,
+        code_lifetime: timedelta,
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._renderer = renderer
+        self._senders = senders
+        self._code_lifetime = code_lifetime
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Says that a mail was queued."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Sends for ever; a database that is gone is waited for."""
+        while True:
+            self._wake.clear()
+            try:
+                more = await self._send_batch()
+            except (StorageUnavailable, Overloaded):
+                more = False
+            if not more:
+                await self._wait()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _send_batch(self) -> bool:
+        """Sends one batch; whether there may be more."""
+        keys = await self._database.run_statement(lambda tx: tx.outbox.candidates(limit=BATCH))
+        places = asyncio.Semaphore(CONCURRENT_MAX)
+
+        async def one(key: OutboxKey) -> None:
+            async with places:
+                await self._lease_and_send(key)
+
+        async with asyncio.TaskGroup() as group:
+            for key in shuffled(keys):
+                group.create_task(one(key))
+        return len(keys) == BATCH
+
+    async def _lease_and_send(self, key: OutboxKey) -> None:
+        try:
+            mail = await self._database.run_statement(
+                lambda tx: tx.outbox.lease(key, lease_id=new_id(key.slot), lifetime=LEASE_LIFETIME)
+            )
+            if mail is not None:
+                await self._send(mail)
+        except (StorageUnavailable, Overloaded):
+            # The lease ends by itself, then the mail is a candidate again.
+            _log.warning("mail put off", outbox_id=key.id)
+
+    async def _send(self, mail: LeasedMail) -> None:
+        message = await self._compose(mail)
+        if message is None:
+            await self._database.run_statement(lambda tx: tx.outbox.drop(mail))
+            return
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                for sender in self._senders:
+                    await sender.send(message)
+        except (SendFailed, TimeoutError) as error:
+            delay = _retry_delay(mail.attempts)
+            _log.warning("mail failed", outbox_id=mail.key.id, error=_words(error))
+            await self._database.run_statement(lambda tx: tx.outbox.retry_later(mail, delay=delay))
+        except SendRefused as error:
+            _log.error("mail refused", outbox_id=mail.key.id, error=_words(error))
+            await self._database.run_statement(lambda tx: tx.outbox.drop(mail))
+        else:
+            await self._database.run_statement(lambda tx: tx.outbox.mark_sent(mail))
+            _log.info("mail sent", outbox_id=mail.key.id, attempts=mail.attempts)
+
+    async def _compose(self, mail: LeasedMail) -> Message | None:
+        """Returns the mail; None when nobody waits for it any more or it can't be written."""
+        if not mail.wanted:
+            _log.info("mail dropped", outbox_id=mail.key.id, why="challenge over")
+            return None
+        recipient = await self._database.run_statement(lambda tx: tx.outbox.recipient(mail))
+        if recipient is None:
+            _log.info("mail dropped", outbox_id=mail.key.id, why="no active recipient")
+            return None
+        try:
+            return self._renderer.otp_mail(
+                id=mail.key.id,
+                recipient=recipient.address,
+                code=self._keys.derive_code(mail.source, length=mail.code_length).reveal(),
+                lifetime=self._code_lifetime,
+                locale=negotiate(mail.locale, recipient.locale, available()),
+                date=mail.database_time,
+            )
+        except (MessageRejected, ValueError) as error:
+            # A key that has left the ring too early, or an address that no mail can carry.
+            _log.error("mail dropped", outbox_id=mail.key.id, why=str(error))
+            return None
+
+
+def _retry_delay(attempts: int) -> timedelta:
+    ceiling = min(RETRY_MAX_SECONDS, RETRY_FIRST_SECONDS * 2 ** min(attempts - 1, 10))
+    return timedelta(seconds=ceiling / 2 + jitter_seconds(ceiling / 2))
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__

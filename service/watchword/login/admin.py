@@ -1,0 +1,59 @@
+"""What an operator does from the command line, straight on the database."""
+
+from collections.abc import Sequence
+from enum import Enum
+from uuid import UUID
+
+from watchword.errors import ValueRejected
+from watchword.login.ports import Database, Tx
+from watchword.roles.model import Grants
+from watchword.users import rules
+from watchword.users.model import User
+
+
+class Assigned(Enum):
+    """What became of an assignment."""
+
+    NOW = "now"
+    ALREADY = "already"
+    NO_SUCH_ROLE = "no such role"
+
+
+async def find_user(database: Database, text: str) -> tuple[User, Grants] | None:
+    """Returns the user that an id, a username or an address names, and what it may do."""
+
+    async def statements(tx: Tx) -> tuple[User, Grants] | None:
+        user_id = await _find_id(tx, text)
+        user = await tx.users.get(user_id) if user_id is not None else None
+        return None if user is None else (user, await tx.roles.grants_of(user.id))
+
+    return await database.run_tx(statements)
+
+
+async def _find_id(tx: Tx, text: str) -> UUID | None:
+    if "@" in text:
+        try:
+            return await tx.users.find_by_email(rules.email(text).account_key)
+        except ValueRejected:
+            return None
+    try:
+        return UUID(text)
+    except ValueError:
+        return await tx.users.find_by_username(text.lower())
+
+
+async def create_role(database: Database, name: str, permissions: Sequence[str]) -> bool:
+    """Makes a role; False when there is one of that name, which stays as it is."""
+    return await database.run_tx(lambda tx: tx.roles.create(name, permissions=permissions))
+
+
+async def assign_role(database: Database, role: str, user_id: UUID) -> Assigned:
+    """Gives a role to a user who is there; sessions show it at their next check."""
+
+    async def statements(tx: Tx) -> Assigned:
+        if not await tx.roles.exists(role):
+            return Assigned.NO_SUCH_ROLE
+        given = await tx.roles.assign(role, user_id=user_id)
+        return Assigned.NOW if given else Assigned.ALREADY
+
+    return await database.run_tx(statements)

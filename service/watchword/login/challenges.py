@@ -1,0 +1,57 @@
+"""Making a challenge and queueing its mail; Register and SendOtp both do it."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from watchword.crypto import CodeSource, new_id, new_nonce, slot_of, slot_of_subject
+from watchword.login.context import LoginContext
+from watchword.login.ports import Tx
+from watchword.otp.model import IssuedChallenge, NewChallenge, Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class SignsIn:
+    """Whom a challenge signs in: a user, a registration, or with neither nobody (a shadow)."""
+
+    user_id: UUID | None = None
+    registration_id: UUID | None = None
+
+
+NOBODY = SignsIn()
+
+
+def new_source(ctx: LoginContext, subject_key: bytes) -> CodeSource:
+    """Draws the id and nonce of a sign-in challenge; its slot is the subject's.
+
+    Before the transaction: one that is run again, or whose COMMIT was lost, keeps its id.
+    """
+    return CodeSource(
+        key_id=ctx.keys.signing_key_id,
+        purpose=Purpose.SIGN_IN,
+        challenge_id=new_id(slot_of_subject(subject_key)),
+        subject_key=subject_key,
+        nonce=new_nonce(),
+    )
+
+
+async def issue(
+    ctx: LoginContext, tx: Tx, source: CodeSource, signs_in: SignsIn, *, locale: str | None
+) -> IssuedChallenge:
+    """Stores the challenge and, unless it is a shadow, queues its mail."""
+    issued = await tx.challenges.insert(
+        NewChallenge(
+            source=source,
+            code_form=ctx.otp.code_length,
+            lifetime=ctx.otp.lifetime,
+            user_id=signs_in.user_id,
+            registration_id=signs_in.registration_id,
+        )
+    )
+    if signs_in != NOBODY:
+        await queue_mail(tx, issued.id, locale=locale)
+    return issued
+
+
+async def queue_mail(tx: Tx, challenge_id: UUID, *, locale: str | None) -> None:
+    """Queues one mail with the challenge's code."""
+    await tx.outbox.put(new_id(slot_of(challenge_id)), challenge_id=challenge_id, locale=locale)

@@ -1,0 +1,35 @@
+"""What every use case works with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from watchword.crypto import KeyRing
+from watchword.login.ports import Database
+from watchword.otp.policy import OtpPolicy
+from watchword.sessions.model import SessionPolicy
+from watchword.settings import Section
+
+
+class LoginSettings(Section):
+    """How sign-in behaves."""
+
+    disclose_taken_email: bool = Field(
+        False, description="answer EMAIL_TAKEN to Register for an address that has an account"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LoginContext:
+    """The collaborators and numbers of the use cases.
+
+    `mail_queued` is called after a commit that queued a mail; it only saves the dispatcher's wait.
+    """
+
+    database: Database
+    keys: KeyRing
+    otp: OtpPolicy
+    sessions: SessionPolicy
+    settings: LoginSettings
+    mail_queued: Callable[[], None]

@@ -1,0 +1,81 @@
+"""What the use cases need from storage: one transaction that reaches every feature's store."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+from watchword.mail.outbox import OutboxStore
+from watchword.otp.ports import ChallengeStore
+from watchword.roles.model import Grants
+from watchword.roles.ports import RoleStore
+from watchword.sessions.model import Session
+from watchword.sessions.ports import SessionStore
+from watchword.users.model import User
+from watchword.users.ports import RegistrationStore, UserStore
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSession:
+    """A session that is live at `as_of_time`, its verifier, its active user and their grants."""
+
+    session: Session
+    verifier: bytes
+    user: User
+    grants: Grants
+    as_of_time: datetime
+
+
+class LiveSessionStore(Protocol):
+    """The one look-up that decides whether a session is live."""
+
+    async def find(self, session_id: UUID) -> LiveSession | None:
+        """Returns the session unless it is revoked, expired, below its user's epoch or disabled."""
+
+
+class Tx(Protocol):
+    """One connection's view of every store; valid inside the function that it was given to."""
+
+    @property
+    def users(self) -> UserStore: ...
+    @property
+    def registrations(self) -> RegistrationStore: ...
+    @property
+    def challenges(self) -> ChallengeStore: ...
+    @property
+    def sessions(self) -> SessionStore: ...
+    @property
+    def live_sessions(self) -> LiveSessionStore: ...
+    @property
+    def roles(self) -> RoleStore: ...
+    @property
+    def outbox(self) -> OutboxStore: ...
+
+
+class Database(Protocol):
+    """Runs functions on a connection of the pool; each call holds one connection and no second.
+
+    All raise Overloaded when no connection came free in time and StorageUnavailable when the
+    database is out of reach, too slow, or lost a race five times over.
+    """
+
+    async def run_tx(
+        self,
+        fn: Callable[[Tx], Awaitable[T]],
+        *,
+        committed: Callable[[Tx, T], Awaitable[bool]] | None = None,
+    ) -> T:
+        """Runs `fn` in a transaction, the whole of it again after a lost race (40001, 40P01).
+
+        When the connection is lost in COMMIT, `committed` is asked on a new connection whether the
+        change of this result is there: then it stands, otherwise it is CommitOutcomeUnknown.
+        """
+
+    async def run_statement(self, fn: Callable[[Tx], Awaitable[T]]) -> T:
+        """Runs `fn`, which sends one statement, as a transaction of its own, committed on return.
+
+        It saves the round trips of BEGIN and COMMIT; repeated like `run_tx` after a lost race.
+        """

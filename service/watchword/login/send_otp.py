@@ -1,0 +1,66 @@
+"""SendOtp: mails a code, or the same code again."""
+
+from uuid import UUID
+
+from watchword.errors import ChallengeClosed
+from watchword.login.challenges import NOBODY, SignsIn, issue, new_source, queue_mail
+from watchword.login.context import LoginContext
+from watchword.login.ports import Tx
+from watchword.otp.model import IssuedChallenge, Purpose
+from watchword.users.model import EmailAddress
+
+
+async def send_otp(
+    ctx: LoginContext, email: EmailAddress, *, locale: str | None
+) -> IssuedChallenge:
+    """Makes a challenge for the address and queues its mail; a shadow where nobody is there.
+
+    An active account is signed in by it; without any account the newest live registration is.
+    """
+    subject_key = ctx.keys.subject_key(email.account_key)
+    source = new_source(ctx, subject_key)
+
+    async def transaction(tx: Tx) -> IssuedChallenge:
+        signs_in = await _find_whom(ctx, tx, email, subject_key)
+        return await issue(ctx, tx, source, signs_in, locale=locale)
+
+    issued = await ctx.database.run_tx(
+        transaction, committed=lambda tx, _: tx.challenges.exists(source.challenge_id)
+    )
+    ctx.mail_queued()
+    return issued
+
+
+async def _find_whom(ctx: LoginContext, tx: Tx, email: EmailAddress, subject_key: bytes) -> SignsIn:
+    user_id = await tx.users.find_by_email(email.account_key)
+    if user_id is not None:
+        user = await tx.users.get(user_id)
+        return SignsIn(user_id=user.id) if user is not None and user.active else NOBODY
+    registration = await tx.registrations.bind_newest(subject_key, lifetime=ctx.otp.lifetime)
+    if registration is None:
+        return NOBODY
+    await tx.registrations.extend_hold(
+        registration.username, subject_key=subject_key, lifetime=ctx.otp.lifetime
+    )
+    return SignsIn(registration_id=registration.id)
+
+
+async def resend_otp(
+    ctx: LoginContext, challenge_id: UUID, *, locale: str | None
+) -> IssuedChallenge:
+    """Queues the mail of a live challenge again; raises ChallengeClosed for any other.
+
+    The code is the same, its end and its counts stay as they are.
+    """
+
+    async def transaction(tx: Tx) -> IssuedChallenge:
+        challenge = await tx.challenges.find_resendable(challenge_id, purpose=Purpose.SIGN_IN)
+        if challenge is None:
+            raise ChallengeClosed
+        if not challenge.is_shadow:
+            await queue_mail(tx, challenge_id, locale=locale)
+        return challenge.issued
+
+    issued = await ctx.database.run_tx(transaction)
+    ctx.mail_queued()
+    return issued

@@ -1,0 +1,137 @@
+"""VerifyOtp: spends a code, once, and begins a session.
+
+The order is the security of it (design.md 6): count in a statement that commits, then compare, then
+use the challenge up in the transaction that makes the session. Changing it brings back one of the
+bugs of threats.md 4.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from watchword.crypto import CodeSource, PresentedCode, Secret, slot_of
+from watchword.errors import OtpInvalid
+from watchword.login.context import LoginContext
+from watchword.login.ports import Tx
+from watchword.otp.model import ConsumedChallenge, Purpose
+from watchword.otp.policy import ATTEMPTS_BY_EMAIL_MAX, NEWEST_BY_EMAIL
+from watchword.roles.model import Grants
+from watchword.sessions.model import Client, NewSession, Session
+from watchword.users.model import EmailAddress, User
+from watchword.users.rules import account_key_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyOtpCommand:
+    """What VerifyOtp was asked, validated: a code for a challenge, or for an address."""
+
+    target: UUID | EmailAddress
+    code: PresentedCode
+    client: Client
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """What VerifyOtp answers; the token is shown this once."""
+
+    token: Secret
+    session: Session
+    user: User
+    grants: Grants
+    first_sign_in: bool
+
+
+async def verify_otp(ctx: LoginContext, command: VerifyOtpCommand) -> SignedIn:
+    """Signs in whom the code's challenge is for; raises OtpInvalid, whatever the cause."""
+    charged = await _charge(ctx, command)
+    matching = ctx.keys.check_code(command.code, charged)
+    if matching is None:
+        raise OtpInvalid
+    return await _sign_in(ctx, charged[matching], command.client)
+
+
+async def _charge(ctx: LoginContext, command: VerifyOtpCommand) -> Sequence[CodeSource]:
+    """Counts every code that is about to be compared, and commits that; empty: compare nothing."""
+
+    async def by_id(tx: Tx, challenge_id: UUID) -> Sequence[CodeSource]:
+        return await tx.challenges.charge_by_id(
+            challenge_id,
+            purpose=Purpose.SIGN_IN,
+            code_form=command.code.form,
+            attempts_max=ctx.otp.attempts_max,
+        )
+
+    async def by_email(tx: Tx, email: EmailAddress) -> Sequence[CodeSource]:
+        return await tx.challenges.charge_by_email(
+            ctx.keys.subject_key(email.account_key),
+            purpose=Purpose.SIGN_IN,
+            code_form=command.code.form,
+            attempts_max=ATTEMPTS_BY_EMAIL_MAX,
+            newest=NEWEST_BY_EMAIL,
+        )
+
+    async def statement(tx: Tx) -> Sequence[CodeSource]:
+        if isinstance(command.target, EmailAddress):
+            return await by_email(tx, command.target)
+        return await by_id(tx, command.target)
+
+    return await ctx.database.run_statement(statement)
+
+
+async def _sign_in(ctx: LoginContext, proven: CodeSource, client: Client) -> SignedIn:
+    """Uses the challenge up and begins the session, both or neither."""
+
+    async def transaction(tx: Tx) -> SignedIn:
+        consumed = await tx.challenges.consume(proven.challenge_id, subject_key=proven.subject_key)
+        if consumed is None:
+            raise OtpInvalid
+        user, is_new = await _find_or_create_user(tx, consumed)
+        minted = ctx.keys.mint_session(slot_of(user.id))
+        session = await tx.sessions.insert(
+            NewSession(
+                id=minted.session_id,
+                user_id=user.id,
+                verifier=minted.verifier,
+                key_id=minted.key_id,
+                epoch=user.auth_epoch,
+                lifetime=ctx.sessions.lifetime,
+                client=client,
+            )
+        )
+        grants = Grants() if is_new else await tx.roles.grants_of(user.id)
+        return SignedIn(minted.token, session, user, grants, first_sign_in=is_new)
+
+    return await ctx.database.run_tx(
+        transaction, committed=lambda tx, signed_in: tx.sessions.exists(signed_in.session.id)
+    )
+
+
+async def _find_or_create_user(tx: Tx, consumed: ConsumedChallenge) -> tuple[User, bool]:
+    """Returns the active user to sign in, and whether it was made just now."""
+    if consumed.user_id is not None:
+        return _active(await tx.users.get(consumed.user_id)), False
+    if consumed.registration_id is None:
+        raise OtpInvalid  # a shadow: its code was never mailed
+    registration = await tx.registrations.get(consumed.registration_id)
+    if registration is None:
+        raise OtpInvalid
+    account_key = account_key_of(registration.email)
+    owner_id = await tx.users.find_by_email(account_key)
+    if owner_id is not None:
+        return _active(await tx.users.get(owner_id)), False
+    user = await tx.users.insert(registration)
+    claimed = await tx.users.claim_email(account_key, user_id=user.id)
+    claimed = claimed and await tx.users.claim_username(
+        registration.username, user_id=user.id, subject_key=registration.subject_key
+    )
+    if not claimed:
+        # Somebody was faster, or the hold is gone: everything of this transaction is undone, and
+        # the person asks for a new code.
+        raise OtpInvalid
+    return user, True
+
+
+def _active(user: User | None) -> User:
+    if user is None or not user.active:
+        raise OtpInvalid
+    return user

@@ -1,0 +1,36 @@
+"""What the dispatcher asks of a sender.
+
+A new sender is one class in `watchword/senders/` with a `name` and `send`, and one more entry in
+the contract suite of `tests/unit/senders/`. It logs nothing of a message but its id, because the
+subject and the text hold the code.
+"""
+
+from typing import Protocol
+
+from watchword.mail.message import Message
+
+
+class SendFailed(Exception):
+    """The mail did not leave now and may later; sending the same message again is safe."""
+
+
+class SendRefused(Exception):
+    """The mail will never be taken as it is; trying again can't help."""
+
+
+class SenderUnusable(Exception):
+    """A sender can't work with its configuration; raised while it is made, never by `send`."""
+
+
+class Sender(Protocol):
+    """Hands mails to something outside of Watchword."""
+
+    @property
+    def name(self) -> str:
+        """The word of `WATCHWORD_MAIL__SENDERS`, for logs and metrics."""
+
+    async def send(self, message: Message) -> None:
+        """Returns when the other side has taken the mail; raises SendFailed or SendRefused.
+
+        A message sent twice (same id) counts as one wherever the other side is able to see it.
+        """

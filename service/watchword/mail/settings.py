@@ -1,0 +1,59 @@
+"""How mail leaves the installation."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from watchword.mail.message import Mailbox, MessageRejected
+from watchword.settings import Section
+
+
+class SenderName(StrEnum):
+    """What may stand in WATCHWORD_MAIL__SENDERS; both are for development alone."""
+
+    CONSOLE = "console"
+    FILE = "file"
+
+
+def _split(names: object) -> object:
+    return [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+
+
+class MailSettings(Section):
+    """Who mails are from, and which senders take them."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    senders: Annotated[tuple[SenderName, ...], BeforeValidator(_split)] = Field(
+        (), description="comma list in order; required by `serve`"
+    )
+    from_: str = Field(
+        "Watchword <noreply@localhost>", alias="from", description="`Name <address>`"
+    )
+    file_dir: Path | None = Field(None, description="folder of the sender `file`")
+    allow_development_senders: bool = Field(
+        False, description="allow the senders `console` and `file`, which show codes"
+    )
+    code_in_subject: bool = Field(True, description="whether the subject holds the code")
+
+    @field_validator("from_")
+    @classmethod
+    def _check_from(cls, text: str) -> str:
+        try:
+            Mailbox.parse(text)
+        except MessageRejected as error:
+            raise ValueError(str(error).replace("`sender`", "it")) from None
+        return text
+
+    @model_validator(mode="after")
+    def _check_senders(self) -> Self:
+        if self.senders and not self.allow_development_senders:
+            raise ValueError(
+                "senders `console` and `file` show codes to whoever sees their output; "
+                "set WATCHWORD_MAIL__ALLOW_DEVELOPMENT_SENDERS=true where that is meant"
+            )
+        if SenderName.FILE in self.senders and self.file_dir is None:
+            raise ValueError("sender `file` needs WATCHWORD_MAIL__FILE_DIR")
+        return self

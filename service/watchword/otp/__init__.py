@@ -1,0 +1,1 @@
+"""One-time codes: challenges, their lanes of attempts, and the numbers that bound them."""

@@ -1,0 +1,57 @@
+"""What a challenge is; the code itself is derived (crypto.KeyRing.derive_code) and never stored."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from watchword.crypto import CodeSource
+from watchword.otp.policy import RESEND_AFTER
+
+
+class Purpose(StrEnum):
+    """What a challenge proves an address for; each RPC accepts one."""
+
+    SIGN_IN = "sign_in"
+
+
+@dataclass(frozen=True, slots=True)
+class NewChallenge:
+    """A challenge to be stored; without user and registration it is a shadow: it mails nothing."""
+
+    source: CodeSource
+    code_form: int
+    lifetime: timedelta
+    user_id: UUID | None = None
+    registration_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedChallenge:
+    """What a caller is told of a challenge; `asked_time` is the database's time of this mail."""
+
+    id: UUID
+    code_form: int
+    expire_time: datetime
+    asked_time: datetime
+
+    @property
+    def resend_time(self) -> datetime:
+        """The earliest time at which another mail makes sense."""
+        return self.asked_time + RESEND_AFTER
+
+
+@dataclass(frozen=True, slots=True)
+class ResendableChallenge:
+    """A live challenge that can be mailed again."""
+
+    issued: IssuedChallenge
+    is_shadow: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumedChallenge:
+    """A challenge that this transaction has used up, and whom it signs in."""
+
+    user_id: UUID | None
+    registration_id: UUID | None

@@ -1,0 +1,23 @@
+"""What roles need from storage."""
+
+from collections.abc import Sequence
+from typing import Protocol
+from uuid import UUID
+
+from watchword.roles.model import Grants
+
+
+class RoleStore(Protocol):
+    """Roles, their permissions and who holds them."""
+
+    async def grants_of(self, user_id: UUID) -> Grants:
+        """Returns what the user holds at this moment; nothing for a user who is not there."""
+
+    async def create(self, name: str, *, permissions: Sequence[str]) -> bool:
+        """Makes the role with its permissions; False when there is one of that name."""
+
+    async def exists(self, name: str) -> bool:
+        """Answers whether there is a role of that name."""
+
+    async def assign(self, name: str, *, user_id: UUID) -> bool:
+        """Gives the role to the user; False when the user holds it already."""

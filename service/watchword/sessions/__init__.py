@@ -1,0 +1,1 @@
+"""Sessions: what a verified code gives."""

@@ -1,0 +1,53 @@
+"""What a session is; its token is minted and parsed by crypto.KeyRing and never stored."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from pydantic import Field
+
+from watchword.settings import Duration, Section
+
+
+class SessionPolicy(Section):
+    """How long a session lives."""
+
+    lifetime: Duration = Field(
+        timedelta(days=30),
+        ge=timedelta(minutes=1),
+        le=timedelta(days=366),
+        description="absolute lifetime of a session",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """What the caller said of the end user's device."""
+
+    ip: str | None = None
+    user_agent: str | None = None
+    device_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session to be stored; `epoch` is the user's auth_epoch at this moment."""
+
+    id: UUID
+    user_id: UUID
+    verifier: bytes
+    key_id: int
+    epoch: int
+    lifetime: timedelta
+    client: Client
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A stored session, without anything secret."""
+
+    id: UUID
+    user_id: UUID
+    create_time: datetime
+    auth_time: datetime
+    expire_time: datetime

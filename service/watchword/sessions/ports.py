@@ -1,0 +1,19 @@
+"""What sessions need from storage. A look-up returns None when there is nothing."""
+
+from typing import Protocol
+from uuid import UUID
+
+from watchword.sessions.model import NewSession, Session
+
+
+class SessionStore(Protocol):
+    """Stored sessions."""
+
+    async def insert(self, session: NewSession) -> Session:
+        """Stores the session; the database's clock sets its times."""
+
+    async def revoke(self, session_id: UUID, *, verifier: bytes) -> bool:
+        """Ends the session for good; False when it was not live."""
+
+    async def exists(self, session_id: UUID) -> bool:
+        """Answers whether the session was stored, live or not."""

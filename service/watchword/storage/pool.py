@@ -1,0 +1,147 @@
+"""Connections to PostgreSQL: how many, how long to wait for one, and how each is set up."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Literal, Self, TypeAlias
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+from asyncpg.connection import LoggedQuery
+from asyncpg.pool import PoolConnectionProxy
+from pydantic import Field, SecretStr, model_validator
+
+from watchword.errors import Overloaded
+from watchword.settings import Duration, Section, is_loopback
+
+# What the pool lends: a proxy of a connection, useless once it is given back.
+# Quoted: the class is generic in its stubs alone.
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+# By name and never the server's default. Production runs at the first; the others are for tests.
+Isolation = Literal["read_committed", "repeatable_read", "serializable"]
+
+
+class DatabaseSettings(Section):
+    """Where PostgreSQL is, and how many connections this process may hold."""
+
+    url: SecretStr = Field(description="libpq URL; off loopback `sslmode=verify-full` is demanded")
+    pool_size: int = Field(10, ge=1, le=1000, description="connections of this process")
+    allow_plaintext: bool = Field(
+        False, description="allow a database off loopback without a verified certificate"
+    )
+    acquire_timeout: Duration = Field(
+        timedelta(seconds=1),
+        gt=timedelta(0),
+        le=timedelta(seconds=60),
+        description="how long a call waits for a free connection before it is OVERLOADED",
+    )
+    statement_timeout: Duration = Field(
+        timedelta(seconds=2),
+        gt=timedelta(0),
+        le=timedelta(seconds=60),
+        description="how long PostgreSQL works at one statement",
+    )
+
+    @model_validator(mode="after")
+    def _check_transport(self) -> Self:
+        url = self.url.get_secret_value()
+        if urlsplit(url).scheme not in {"postgres", "postgresql"}:
+            raise ValueError("url must begin with `postgresql://`")
+        if not self.allow_plaintext and not _is_trusted(url):
+            raise ValueError(
+                "url is off loopback without `sslmode=verify-full`; "
+                "set WATCHWORD_DATABASE__ALLOW_PLAINTEXT=true where the network itself is trusted"
+            )
+        return self
+
+
+def _is_trusted(url: str) -> bool:
+    query = parse_qs(urlsplit(url).query)
+    return is_local(url) or query.get("sslmode", [""])[-1] == "verify-full"
+
+
+def is_local(url: str) -> bool:
+    """Whether the database is reached by a unix socket or over loopback."""
+    parts = urlsplit(url)
+    # The driver prefers one of the two places; both have to be local.
+    hosts = [parts.hostname or "", *parse_qs(parts.query).get("host", [])]
+    return all(host == "" or host.startswith("/") or is_loopback(host) for host in hosts)
+
+
+async def _keep_session_state(connection: asyncpg.Connection) -> None:
+    """Replaces asyncpg's reset query, a second round trip at each release.
+
+    Nothing here sets session state, and asyncpg itself has rolled an open transaction back.
+    """
+
+
+class Pool:
+    """A bounded pool; opens its connections when they are first wanted."""
+
+    def __init__(
+        self,
+        settings: DatabaseSettings,
+        *,
+        isolation: Isolation = "read_committed",
+        query_logger: Callable[[LoggedQuery], None] | None = None,
+    ) -> None:
+        self.isolation: Isolation = isolation
+        self._settings = settings
+        self._query_logger = query_logger
+        self._pool: asyncpg.Pool | None = None
+
+    async def open(self) -> None:
+        """Makes the pool; PostgreSQL need not be there yet."""
+        statement_timeout_ms = self._settings.statement_timeout // timedelta(milliseconds=1)
+        self._pool = await asyncpg.create_pool(
+            self._settings.url.get_secret_value(),
+            min_size=0,
+            max_size=self._settings.pool_size,
+            timeout=self._settings.acquire_timeout.total_seconds(),
+            command_timeout=None,
+            init=self._init,
+            reset=_keep_session_state,
+            server_settings={
+                "application_name": "watchword",
+                "default_transaction_isolation": self.isolation.replace("_", " "),
+                "idle_in_transaction_session_timeout": "10000",
+                # The statements are small: compiling one costs more than it runs.
+                "jit": "off",
+                "statement_timeout": str(statement_timeout_ms),
+                "timezone": "UTC",
+            },
+        )
+
+    async def _init(self, connection: asyncpg.Connection) -> None:
+        if self._query_logger is not None:
+            connection.add_query_logger(self._query_logger)
+
+    async def close(self) -> None:
+        """Closes every connection, by force where one does not end within 5 seconds."""
+        if self._pool is None:
+            return
+        try:
+            async with asyncio.timeout(5):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+        self._pool = None
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lends a connection; raises Overloaded when every one stayed busy."""
+        if self._pool is None:
+            raise RuntimeError("the pool is not open")
+        wait_seconds = self._settings.acquire_timeout.total_seconds()
+        try:
+            connection = await self._pool.acquire(timeout=wait_seconds)
+        except TimeoutError:
+            if self._pool.get_size() >= self._settings.pool_size:
+                raise Overloaded from None
+            raise
+        try:
+            yield connection
+        finally:
+            await self._pool.release(connection, timeout=5)

@@ -1,0 +1,72 @@
+"""Roles, their permissions and who holds them."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from watchword.crypto import slot_of
+from watchword.roles.model import Grants
+from watchword.storage.pool import Connection
+
+
+class RoleStore:
+    """Implements watchword.roles.ports.RoleStore."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    GRANTS_OF = """
+        SELECT
+            ARRAY(
+                SELECT r.role
+                FROM user_roles r
+                WHERE r.slot = $1 AND r.user_id = $2
+                ORDER BY r.role COLLATE "C"
+            ) AS roles,
+            ARRAY(
+                SELECT DISTINCT p.permission COLLATE "C"
+                FROM user_roles r
+                JOIN role_permissions p ON p.role = r.role
+                WHERE r.slot = $1 AND r.user_id = $2
+                ORDER BY p.permission COLLATE "C"
+            ) AS permissions
+    """
+
+    async def grants_of(self, user_id: UUID) -> Grants:
+        row = await self._connection.fetchrow(self.GRANTS_OF, slot_of(user_id), user_id)
+        assert row is not None  # a SELECT without FROM answers one row
+        return Grants(tuple(row["roles"]), tuple(row["permissions"]))
+
+    CREATE = """
+        INSERT INTO roles (name, create_time)
+        VALUES ($1, now())
+        ON CONFLICT (name) DO NOTHING
+        RETURNING name
+    """
+
+    ADD_PERMISSIONS = """
+        INSERT INTO role_permissions (role, permission)
+        SELECT $1, permission FROM unnest($2::text[]) AS permission
+        ON CONFLICT (role, permission) DO NOTHING
+    """
+
+    async def create(self, name: str, *, permissions: Sequence[str]) -> bool:
+        if await self._connection.fetchval(self.CREATE, name) is None:
+            return False
+        await self._connection.execute(self.ADD_PERMISSIONS, name, sorted(set(permissions)))
+        return True
+
+    EXISTS = "SELECT EXISTS (SELECT 1 FROM roles WHERE name = $1)"
+
+    async def exists(self, name: str) -> bool:
+        return bool(await self._connection.fetchval(self.EXISTS, name))
+
+    ASSIGN = """
+        INSERT INTO user_roles (slot, user_id, role, create_time)
+        VALUES ($1, $2, $3, now())
+        ON CONFLICT (slot, user_id, role) DO NOTHING
+        RETURNING role
+    """
+
+    async def assign(self, name: str, *, user_id: UUID) -> bool:
+        given = await self._connection.fetchval(self.ASSIGN, slot_of(user_id), user_id, name)
+        return given is not None

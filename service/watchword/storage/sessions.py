@@ -1,0 +1,119 @@
+"""Sessions, and the one statement that decides whether a session is live."""
+
+from uuid import UUID
+
+from watchword.crypto import slot_of
+from watchword.login.ports import LiveSession
+from watchword.roles.model import Grants
+from watchword.sessions.model import NewSession, Session
+from watchword.storage.pool import Connection
+from watchword.storage.users import user_of
+
+
+class SessionStore:
+    """Implements watchword.sessions.ports.SessionStore."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    # $1 slot, $2 id, $3 user id, $4 verifier, $5 key id, $6 epoch, $7 client's ip, $8 its user
+    # agent, $9 its device name, $10 lifetime
+    INSERT = """
+        INSERT INTO sessions (slot, id, user_id, verifier, key_id, epoch, client_ip,
+                              client_user_agent, client_device_name, create_time, auth_time,
+                              expire_time)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now(), now(), now() + $10::interval)
+        RETURNING create_time, auth_time, expire_time
+    """
+
+    async def insert(self, session: NewSession) -> Session:
+        row = await self._connection.fetchrow(
+            self.INSERT,
+            slot_of(session.id),
+            session.id,
+            session.user_id,
+            session.verifier,
+            session.key_id,
+            session.epoch,
+            session.client.ip,
+            session.client.user_agent,
+            session.client.device_name,
+            session.lifetime,
+        )
+        assert row is not None  # INSERT without ON CONFLICT answers its row or raises
+        return Session(
+            id=session.id,
+            user_id=session.user_id,
+            create_time=row["create_time"],
+            auth_time=row["auth_time"],
+            expire_time=row["expire_time"],
+        )
+
+    # $1 slot, $2 id, $3 verifier
+    REVOKE = """
+        UPDATE sessions
+        SET revoke_time = now()
+        WHERE slot = $1 AND id = $2 AND verifier = $3
+          AND revoke_time IS NULL AND expire_time > now()
+        RETURNING id
+    """
+
+    async def revoke(self, session_id: UUID, *, verifier: bytes) -> bool:
+        revoked = await self._connection.fetchval(
+            self.REVOKE, slot_of(session_id), session_id, verifier
+        )
+        return revoked is not None
+
+    EXISTS = "SELECT EXISTS (SELECT 1 FROM sessions WHERE slot = $1 AND id = $2)"
+
+    async def exists(self, session_id: UUID) -> bool:
+        return bool(await self._connection.fetchval(self.EXISTS, slot_of(session_id), session_id))
+
+
+class LiveSessionStore:
+    """Implements watchword.login.ports.LiveSessionStore."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    FIND = """
+        SELECT s.id AS session_id, s.verifier, s.create_time, s.auth_time, s.expire_time,
+               u.id, u.full_name, u.username, u.email, u.locale, u.state, u.auth_epoch,
+               now() AS as_of_time,
+               ARRAY(
+                   SELECT r.role
+                   FROM user_roles r
+                   WHERE r.slot = $1 AND r.user_id = u.id
+                   ORDER BY r.role COLLATE "C"
+               ) AS roles,
+               ARRAY(
+                   SELECT DISTINCT p.permission COLLATE "C"
+                   FROM user_roles r
+                   JOIN role_permissions p ON p.role = r.role
+                   WHERE r.slot = $1 AND r.user_id = u.id
+                   ORDER BY p.permission COLLATE "C"
+               ) AS permissions
+        FROM sessions s
+        JOIN users u ON u.slot = $1 AND u.id = s.user_id
+        WHERE s.slot = $1 AND s.id = $2
+          AND s.revoke_time IS NULL AND s.expire_time > now()
+          AND s.epoch >= u.auth_epoch AND u.state = 'active'
+    """
+
+    async def find(self, session_id: UUID) -> LiveSession | None:
+        row = await self._connection.fetchrow(self.FIND, slot_of(session_id), session_id)
+        if row is None:
+            return None
+        return LiveSession(
+            session=Session(
+                id=row["session_id"],
+                user_id=row["id"],
+                create_time=row["create_time"],
+                auth_time=row["auth_time"],
+                expire_time=row["expire_time"],
+            ),
+            verifier=row["verifier"],
+            user=user_of(row),
+            grants=Grants(tuple(row["roles"]), tuple(row["permissions"])),
+            as_of_time=row["as_of_time"],
+        )

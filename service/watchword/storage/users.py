@@ -1,0 +1,96 @@
+"""Users and the identifiers that lead to them."""
+
+from uuid import UUID
+
+import asyncpg
+
+from watchword.crypto import slot_of
+from watchword.storage.pool import Connection
+from watchword.users.model import Registration, User, UserState
+
+
+def user_of(row: asyncpg.Record) -> User:
+    """Maps a row with the columns of users."""
+    return User(
+        id=row["id"],
+        username=row["username"],
+        full_name=row["full_name"],
+        email=row["email"],
+        locale=row["locale"],
+        state=UserState(row["state"]),
+        auth_epoch=row["auth_epoch"],
+    )
+
+
+class UserStore:
+    """Implements watchword.users.ports.UserStore."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    FIND_OWNER = "SELECT user_id FROM identifiers WHERE kind = $1 AND value = $2"
+
+    async def find_by_email(self, account_key: str) -> UUID | None:
+        return await self._find_owner("email", account_key)
+
+    async def find_by_username(self, username: str) -> UUID | None:
+        return await self._find_owner("username", username)
+
+    async def _find_owner(self, kind: str, value: str) -> UUID | None:
+        owner: UUID | None = await self._connection.fetchval(self.FIND_OWNER, kind, value)
+        return owner
+
+    GET = """
+        SELECT id, full_name, username, email, locale, state, auth_epoch
+        FROM users
+        WHERE slot = $1 AND id = $2
+    """
+
+    async def get(self, user_id: UUID) -> User | None:
+        row = await self._connection.fetchrow(self.GET, slot_of(user_id), user_id)
+        return None if row is None else user_of(row)
+
+    # $1 slot, $2 id, $3 full name, $4 username, $5 e-mail, $6 locale
+    INSERT = """
+        INSERT INTO users (slot, id, full_name, username, email, locale, state, auth_epoch,
+                           create_time, update_time)
+        VALUES ($1, $2, $3, $4, $5, $6, 'active', 0, now(), now())
+        RETURNING id, full_name, username, email, locale, state, auth_epoch
+    """
+
+    async def insert(self, registration: Registration) -> User:
+        row = await self._connection.fetchrow(
+            self.INSERT,
+            slot_of(registration.user_id),
+            registration.user_id,
+            registration.full_name,
+            registration.username,
+            registration.email,
+            registration.locale,
+        )
+        assert row is not None  # INSERT without ON CONFLICT answers its row or raises
+        return user_of(row)
+
+    CLAIM_EMAIL = """
+        INSERT INTO identifiers (kind, value, user_id)
+        VALUES ('email', $1, $2)
+        ON CONFLICT (kind, value) DO NOTHING
+        RETURNING user_id
+    """
+
+    async def claim_email(self, account_key: str, *, user_id: UUID) -> bool:
+        return await self._connection.fetchval(self.CLAIM_EMAIL, account_key, user_id) is not None
+
+    # $1 username, $2 user id, $3 the subject that holds it
+    CLAIM_USERNAME = """
+        UPDATE identifiers
+        SET user_id = $2, hold_subject_key = NULL, hold_expire_us = NULL
+        WHERE kind = 'username' AND value = $1 AND user_id IS NULL AND hold_subject_key = $3
+        RETURNING user_id
+    """
+
+    async def claim_username(self, username: str, *, user_id: UUID, subject_key: bytes) -> bool:
+        claimed = await self._connection.fetchval(
+            self.CLAIM_USERNAME, username, user_id, subject_key
+        )
+        return claimed is not None

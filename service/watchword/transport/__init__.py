@@ -1,0 +1,1 @@
+"""All gRPC: the server, the pipeline of every call, the services, the error table."""

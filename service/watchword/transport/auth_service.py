@@ -1,0 +1,111 @@
+"""watchword.v1.AuthService: each method is parse, call, convert."""
+
+from typing import Any
+
+from watchword.callers.model import Scope
+from watchword.login import sessions
+from watchword.login.context import LoginContext
+from watchword.login.register import RegisterCommand, register
+from watchword.login.send_otp import resend_otp, send_otp
+from watchword.login.verify_otp import VerifyOtpCommand, verify_otp
+from watchword.sessions.model import Client
+from watchword.transport import convert
+from watchword.transport.pipeline import Method
+from watchword.transport.validation import check
+from watchword_client._gen.watchword.v1 import auth_service_pb2 as pb
+
+SERVICE_NAME = pb.DESCRIPTOR.services_by_name["AuthService"].full_name
+
+
+class AuthService:
+    """The RPCs over the use cases; the pipeline has seen to caller, decoding and deadline."""
+
+    def __init__(self, ctx: LoginContext) -> None:
+        self._ctx = ctx
+
+    def methods(self) -> list[Method]:
+        """Returns the RPCs with the scope that each demands."""
+        return [
+            Method("Register", Scope.LOGIN, pb.RegisterRequest, self.register),
+            Method("SendOtp", Scope.LOGIN, pb.SendOtpRequest, self.send_otp),
+            Method("VerifyOtp", Scope.LOGIN, pb.VerifyOtpRequest, self.verify_otp),
+            Method(
+                "ValidateSession",
+                Scope.VALIDATE,
+                pb.ValidateSessionRequest,
+                self.validate_session,
+            ),
+            Method("Revoke", Scope.LOGIN, pb.RevokeRequest, self.revoke),
+            Method("GetRoles", Scope.VALIDATE, pb.GetRolesRequest, self.get_roles),
+        ]
+
+    async def register(self, request: pb.RegisterRequest) -> pb.RegisterResponse:
+        values = check(request)
+        command = RegisterCommand(
+            full_name=values["full_name"],
+            username=values["username"],
+            email=values["email"],
+            locale=values["locale"],
+            send_otp=request.send_otp,
+            client=_client(values),
+        )
+        registered = await register(self._ctx, command)
+        issued = registered.challenge
+        return pb.RegisterResponse(
+            user_id=str(registered.user_id),
+            expire_time=convert.timestamp(registered.expire_time),
+            challenge=None if issued is None else convert.challenge(issued),
+        )
+
+    async def send_otp(self, request: pb.SendOtpRequest) -> pb.SendOtpResponse:
+        values = check(request)
+        if "challenge_id" in values:
+            issued = await resend_otp(self._ctx, values["challenge_id"], locale=values["locale"])
+        else:
+            issued = await send_otp(self._ctx, values["email"], locale=values["locale"])
+        return pb.SendOtpResponse(challenge=convert.challenge(issued))
+
+    async def verify_otp(self, request: pb.VerifyOtpRequest) -> pb.VerifyOtpResponse:
+        values = check(request)
+        command = VerifyOtpCommand(
+            target=values["challenge_id"] if "challenge_id" in values else values["email"],
+            code=values["code"],
+            client=_client(values),
+        )
+        signed_in = await verify_otp(self._ctx, command)
+        return pb.VerifyOtpResponse(
+            session_token=signed_in.token.reveal(),
+            session=convert.session(signed_in.session),
+            user=convert.user(signed_in.user, signed_in.grants),
+            first_sign_in=signed_in.first_sign_in,
+        )
+
+    async def validate_session(
+        self, request: pb.ValidateSessionRequest
+    ) -> pb.ValidateSessionResponse:
+        live = await sessions.live_session(self._ctx, check(request)["session_token"])
+        return pb.ValidateSessionResponse(
+            session=convert.session(live.session),
+            user=convert.user(live.user, live.grants),
+            as_of_time=convert.timestamp(live.as_of_time),
+        )
+
+    async def revoke(self, request: pb.RevokeRequest) -> pb.RevokeResponse:
+        count = await sessions.revoke(self._ctx, check(request)["session_token"])
+        return pb.RevokeResponse(revoked_count=count)
+
+    async def get_roles(self, request: pb.GetRolesRequest) -> pb.GetRolesResponse:
+        values = check(request)
+        if "user_id" in values:
+            grants = await sessions.roles_of_user(self._ctx, values["user_id"])
+        else:
+            grants = (await sessions.live_session(self._ctx, values["session_token"])).grants
+        return pb.GetRolesResponse(roles=grants.roles, permissions=grants.permissions)
+
+
+def _client(values: dict[str, Any]) -> Client:
+    return Client(
+        ip=values["client.ip"],
+        user_agent=values["client.user_agent"],
+        device_name=values["client.device_name"],
+    )

@@ -1,0 +1,51 @@
+"""From the features' models to messages of watchword.v1."""
+
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from watchword.otp.model import IssuedChallenge
+from watchword.roles.model import Grants
+from watchword.sessions.model import Session
+from watchword.users.model import User
+from watchword_client._gen.watchword.v1 import resources_pb2
+
+
+def timestamp(time: datetime) -> Timestamp:
+    """Returns the database's time as a Timestamp."""
+    message = Timestamp()
+    message.FromDatetime(time)
+    return message
+
+
+def challenge(issued: IssuedChallenge) -> resources_pb2.Challenge:
+    """Returns what a caller may know of a challenge."""
+    return resources_pb2.Challenge(
+        id=str(issued.id),
+        expire_time=timestamp(issued.expire_time),
+        resend_time=timestamp(issued.resend_time),
+        code_length=issued.code_form,
+    )
+
+
+def session(stored: Session) -> resources_pb2.Session:
+    """Returns the session without anything secret."""
+    return resources_pb2.Session(
+        id=str(stored.id),
+        user_id=str(stored.user_id),
+        create_time=timestamp(stored.create_time),
+        auth_time=timestamp(stored.auth_time),
+        expire_time=timestamp(stored.expire_time),
+    )
+
+
+def user(stored: User, grants: Grants) -> resources_pb2.User:
+    """Returns the user with what it may do."""
+    return resources_pb2.User(
+        id=str(stored.id),
+        username=stored.username,
+        full_name=stored.full_name,
+        email=stored.email,
+        roles=grants.roles,
+        permissions=grants.permissions,
+    )

@@ -1,0 +1,122 @@
+"""The listener: AuthService, health and, where it is switched on, reflection."""
+
+import asyncio
+from datetime import timedelta
+from typing import Self
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from pydantic import Field, field_validator, model_validator
+
+from watchword.settings import Duration, Section, is_loopback
+from watchword.transport.auth_service import SERVICE_NAME, AuthService
+from watchword.transport.pipeline import Pipeline
+
+BODY_MAX_BYTES = 64 * 1024
+METADATA_MAX_BYTES = 8 * 1024
+
+
+class ApiSettings(Section):
+    """Where AuthService listens."""
+
+    address: str = Field(
+        "127.0.0.1:50051", description="`host:port` (port 0: a free one) or `unix:/path`"
+    )
+    reflection: bool = Field(False, description="server reflection, for grpcurl and `buf curl`")
+    allow_plaintext: bool = Field(
+        False, description="allow an address off loopback, which is plain text until there is TLS"
+    )
+    shutdown_delay: Duration = Field(
+        timedelta(0),
+        le=timedelta(minutes=5),
+        description="how long to go on serving as NOT_SERVING after SIGTERM",
+    )
+    drain_timeout: Duration = Field(
+        timedelta(seconds=10),
+        le=timedelta(minutes=5),
+        description="how long calls in flight may take to finish after that",
+    )
+
+    @field_validator("address")
+    @classmethod
+    def _check_address(cls, address: str) -> str:
+        host, colon, port = address.rpartition(":")
+        if address.startswith("unix:"):
+            if not address.startswith("unix:/"):
+                raise ValueError("must be `unix:` and an absolute path")
+        elif not (host and colon and port.isdecimal() and int(port) < 65_536):
+            raise ValueError("must be `host:port` or `unix:/path`")
+        return address
+
+    @model_validator(mode="after")
+    def _check_plaintext(self) -> Self:
+        host = self.address.rpartition(":")[0]
+        if not (self.allow_plaintext or self.address.startswith("unix:") or is_loopback(host)):
+            raise ValueError(
+                "address is off loopback and would carry tokens in plain text; "
+                "set WATCHWORD_API__ALLOW_PLAINTEXT=true where the network itself is trusted"
+            )
+        return self
+
+
+class AddressTaken(Exception):
+    """The address cannot be listened on; the message has the hint."""
+
+
+class ApiServer:
+    """One gRPC server; NOT_SERVING until it is told otherwise."""
+
+    def __init__(self, settings: ApiSettings, pipeline: Pipeline, service: AuthService) -> None:
+        self._settings = settings
+        self._server = grpc.aio.server(
+            options=[
+                # Two processes on one port would share its calls without anybody meaning it.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", BODY_MAX_BYTES),
+                ("grpc.max_metadata_size", METADATA_MAX_BYTES),
+                ("grpc.absolute_max_metadata_size", METADATA_MAX_BYTES),
+                # Clients may ping an idle connection twice a minute, as gateways do.
+                ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+            ]
+        )
+        self._server.add_generic_rpc_handlers(
+            (pipeline.generic_handler(SERVICE_NAME, service.methods()),)
+        )
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if settings.reflection:
+            reflection.enable_server_reflection(
+                (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+            )
+
+    async def start(self) -> str:
+        """Listens, and returns the address with the port that it got; raises AddressTaken."""
+        await self.set_serving(False)
+        address = self._settings.address
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError:
+            raise AddressTaken(
+                f"cannot listen on `{address}`\n"
+                "hint: stop what listens there or set WATCHWORD_API__ADDRESS"
+            ) from None
+        await self._server.start()
+        return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+
+    async def set_serving(self, serving: bool) -> None:
+        """Sets the health of the server and of its service."""
+        status = (
+            health_pb2.HealthCheckResponse.SERVING
+            if serving
+            else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        for name in ("", SERVICE_NAME):
+            await self._health.set(name, status)
+
+    async def drain(self) -> None:
+        """Answers NOT_SERVING for `shutdown_delay`, then lets calls in flight finish."""
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(self._settings.shutdown_delay.total_seconds())
+        await self._server.stop(grace=self._settings.drain_timeout.total_seconds())

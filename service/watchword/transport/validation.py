@@ -1,0 +1,129 @@
+"""What every field of every request must be: one table, checked all at once.
+
+A rule takes the raw text, returns what the use case wants, and raises ValueRejected. The maximum
+beside it is what the proto's comment promises; tests/unit/transport compares the two and tries it.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from watchword.crypto import PresentedCode, parse_code
+from watchword.errors import RequestInvalid, ValueRejected, Violation
+from watchword.mail import locales
+from watchword.sessions import rules as session_rules
+from watchword.users import rules as user_rules
+
+TOKEN_MAX_BYTES = 256
+CODE_MAX = 64
+UUID_MAX = 36
+LOCALE_MAX = 35
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+def _token(text: str) -> str:
+    if not text:
+        raise ValueRejected("is required")
+    if len(text.encode()) > TOKEN_MAX_BYTES:
+        raise ValueRejected(f"must have at most {TOKEN_MAX_BYTES} bytes")
+    return text
+
+
+def _uuid(text: str) -> UUID:
+    if not text:
+        raise ValueRejected("is required")
+    if not _UUID.fullmatch(text):
+        raise ValueRejected("must be a UUID like `0190a0c2-7e0b-8f3a-9c1d-2b3c4d5e6f70`")
+    return UUID(text)
+
+
+def _code(text: str) -> PresentedCode:
+    if not text:
+        raise ValueRejected("is required")
+    code = parse_code(text) if len(text) <= CODE_MAX else None
+    if code is None:
+        raise ValueRejected("must be 6 to 10 digits, or 13 letters and digits")
+    return code
+
+
+def _locale(text: str) -> str | None:
+    if not text:
+        return None
+    if len(text) > LOCALE_MAX or locales.malformed(text):
+        raise ValueRejected("must be a BCP 47 language tag like `de` or `pt-BR`")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How one field is read, and the documented maximum of its length."""
+
+    read: Callable[[str], object]
+    maximum: int
+    unit: str = "characters"
+
+
+_SESSION_TOKEN = Rule(_token, TOKEN_MAX_BYTES, "bytes")
+_EMAIL = Rule(user_rules.email, user_rules.EMAIL_MAX)
+_LOCALE = Rule(_locale, LOCALE_MAX)
+_ID = Rule(_uuid, UUID_MAX)
+
+RULES: dict[str, Rule] = {
+    "ClientContext.ip": Rule(session_rules.client_ip, session_rules.CLIENT_IP_MAX),
+    "ClientContext.user_agent": Rule(session_rules.user_agent, session_rules.USER_AGENT_MAX),
+    "ClientContext.device_name": Rule(session_rules.device_name, session_rules.DEVICE_NAME_MAX),
+    "RegisterRequest.full_name": Rule(user_rules.full_name, user_rules.FULL_NAME_MAX),
+    "RegisterRequest.username": Rule(user_rules.username, user_rules.USERNAME_MAX),
+    "RegisterRequest.email": _EMAIL,
+    "RegisterRequest.locale": _LOCALE,
+    "SendOtpRequest.email": _EMAIL,
+    "SendOtpRequest.challenge_id": _ID,
+    "SendOtpRequest.locale": _LOCALE,
+    "VerifyOtpRequest.challenge_id": _ID,
+    "VerifyOtpRequest.email": _EMAIL,
+    "VerifyOtpRequest.code": Rule(_code, CODE_MAX),
+    "ValidateSessionRequest.session_token": _SESSION_TOKEN,
+    "RevokeRequest.session_token": _SESSION_TOKEN,
+    "GetRolesRequest.user_id": _ID,
+    "GetRolesRequest.session_token": _SESSION_TOKEN,
+}
+
+
+def check(request: Message) -> dict[str, Any]:
+    """Returns what every text field says, by its path (`client.ip`); unset oneof members lack.
+
+    Raises RequestInvalid with every field that is wrong. A oneof is named by its own name when no
+    member is set.
+    """
+    values: dict[str, Any] = {}
+    violations: list[Violation] = []
+    for oneof in request.DESCRIPTOR.oneofs:
+        if request.WhichOneof(oneof.name) is None:
+            members = ", ".join(f"`{field.name}`" for field in oneof.fields)
+            violations.append(Violation(oneof.name, f"is required: set one of {members}"))
+    for path, rule, text in _texts(request, prefix=""):
+        try:
+            values[path] = rule.read(text)
+        except ValueRejected as error:
+            violations.append(Violation(path, str(error)))
+    if violations:
+        raise RequestInvalid(violations)
+    return values
+
+
+def _texts(message: Message, *, prefix: str) -> Iterator[tuple[str, Rule, str]]:
+    for field in message.DESCRIPTOR.fields:
+        if field.type == FieldDescriptor.TYPE_MESSAGE:
+            yield from _texts(getattr(message, field.name), prefix=f"{prefix}{field.name}.")
+        elif field.type == FieldDescriptor.TYPE_STRING:
+            oneof = field.containing_oneof
+            if oneof is not None and message.WhichOneof(oneof.name) != field.name:
+                continue
+            rule = RULES[f"{message.DESCRIPTOR.name}.{field.name}"]
+            yield f"{prefix}{field.name}", rule, getattr(message, field.name)

@@ -1,0 +1,1 @@
+"""People with an account, and registrations that may become one."""

@@ -1,0 +1,56 @@
+"""What a user and a registration are."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from uuid import UUID
+
+
+class UserState(StrEnum):
+    """Whether a user may sign in."""
+
+    ACTIVE = "active"
+    DISABLED = "disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class EmailAddress:
+    """An address as mail goes to it, and the account key that accounts are found by."""
+
+    address: str
+    account_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person with an account; sessions of an epoch below `auth_epoch` are dead."""
+
+    id: UUID
+    username: str
+    full_name: str
+    email: str
+    locale: str | None
+    state: UserState
+    auth_epoch: int
+
+    @property
+    def active(self) -> bool:
+        """Whether this user may sign in and hold sessions."""
+        return self.state is UserState.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What Register took down; `user_id` is the id of the account that it may become."""
+
+    id: UUID
+    subject_key: bytes
+    user_id: UUID
+    full_name: str
+    username: str
+    email: str
+    locale: str | None
+
+
+# How long a registration holds its username unless a challenge that carries it lives longer.
+REGISTRATION_LIFETIME = timedelta(hours=1)

@@ -1,0 +1,60 @@
+"""What users need from storage.
+
+A look-up returns None when there is nothing; an error means that storage failed. To add one: the
+method here, its SQL in storage/users.py, a test in tests/storage.
+"""
+
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+from watchword.users.model import Registration, User
+
+
+class UserStore(Protocol):
+    """Users and the identifiers that lead to them."""
+
+    async def find_by_email(self, account_key: str) -> UUID | None:
+        """Returns the id of the user who owns the address."""
+
+    async def find_by_username(self, username: str) -> UUID | None:
+        """Returns the id of the user who owns the username; a hold does not count."""
+
+    async def get(self, user_id: UUID) -> User | None:
+        """Returns the user, whatever its state."""
+
+    async def insert(self, registration: Registration) -> User:
+        """Makes the active user that the registration asks for, without its identifiers."""
+
+    async def claim_email(self, account_key: str, *, user_id: UUID) -> bool:
+        """Makes the address the user's; False when it has an owner."""
+
+    async def claim_username(self, username: str, *, user_id: UUID, subject_key: bytes) -> bool:
+        """Turns the subject's hold on the username into ownership; False when it holds none."""
+
+
+class RegistrationStore(Protocol):
+    """Registrations and the usernames that they hold."""
+
+    async def hold_username(
+        self, username: str, *, subject_key: bytes, lifetime: timedelta
+    ) -> bool:
+        """Holds the username for the subject; False when somebody else owns or holds it.
+
+        A hold belongs to a subject: registering the same name again takes the own hold over.
+        """
+
+    async def extend_hold(self, username: str, *, subject_key: bytes, lifetime: timedelta) -> None:
+        """Moves the end of the subject's hold to at least `lifetime` from now."""
+
+    async def insert(self, registration: Registration, *, lifetime: timedelta) -> datetime:
+        """Stores the registration and returns when it ends."""
+
+    async def bind_newest(self, subject_key: bytes, *, lifetime: timedelta) -> Registration | None:
+        """Returns the subject's newest live registration, its end at least `lifetime` from now."""
+
+    async def get(self, registration_id: UUID) -> Registration | None:
+        """Returns the registration, live or not."""
+
+    async def exists(self, registration_id: UUID) -> bool:
+        """Answers whether the registration was stored."""

@@ -1,0 +1,97 @@
+"""What Register accepts, and the canonical form of what it keeps.
+
+Each function takes the raw text and returns what is kept, or raises ValueRejected with a sentence
+that says what would be accepted. None looks at the database or the network.
+"""
+
+import unicodedata
+
+from email_validator import EmailNotValidError, validate_email
+
+from watchword.errors import ValueRejected
+from watchword.users.model import EmailAddress
+
+FULL_NAME_MAX = 200
+USERNAME_MIN = 3
+USERNAME_MAX = 32
+EMAIL_MAX = 254  # RFC 5321 4.5.3.1.3: a path of 256 with its angle brackets.
+
+RESERVED_USERNAMES = frozenset(
+    {
+        "abuse",
+        "admin",
+        "administrator",
+        "noreply",
+        "postmaster",
+        "root",
+        "security",
+        "support",
+        "system",
+        "watchword",
+    }
+)
+
+_USERNAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
+# Control, surrogate, unassigned, line and paragraph separators.
+_REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Cn", "Zl", "Zp"})
+# Embeddings, overrides and isolates would let a name reorder the text that it is shown in.
+_BIDI_CONTROLS = frozenset(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
+_VISIBLE_CATEGORIES = ("L", "N", "P", "S")
+
+
+def full_name(text: str) -> str:
+    """Returns the name in NFC, trimmed; 1 to 200 code points, at least one of them visible."""
+    name = unicodedata.normalize("NFC", text).strip()
+    if not name:
+        raise ValueRejected("is required")
+    if len(name) > FULL_NAME_MAX:
+        raise ValueRejected(f"must have at most {FULL_NAME_MAX} characters")
+    categories = [unicodedata.category(character) for character in name]
+    if not _REFUSED_CATEGORIES.isdisjoint(categories) or not _BIDI_CONTROLS.isdisjoint(name):
+        raise ValueRejected(
+            "must have no control, unassigned, line-separator or bidirectional control characters"
+        )
+    if not any(category.startswith(_VISIBLE_CATEGORIES) for category in categories):
+        raise ValueRejected("must have at least one visible character")
+    return name
+
+
+def username(text: str) -> str:
+    """Returns the username in lower case; only ASCII is folded, so that no look-alike joins in."""
+    if not text:
+        raise ValueRejected("is required")
+    name = text.lower() if text.isascii() else text
+    if not USERNAME_MIN <= len(name) <= USERNAME_MAX or not _USERNAME_CHARACTERS.issuperset(name):
+        raise ValueRejected(
+            f"must be {USERNAME_MIN} to {USERNAME_MAX} of the characters `a-z 0-9 . _ -`"
+        )
+    if name in RESERVED_USERNAMES:
+        raise ValueRejected("is a reserved name; choose another")
+    return name
+
+
+def email(text: str) -> EmailAddress:
+    """Returns the address with its domain as A-labels, and its account key.
+
+    The account key is conservative: lower case and nothing else, since only the mail server knows
+    whether dots and tags matter. Addresses that need SMTPUTF8 (RFC 6531) and special-use domains
+    (RFC 6761) are refused; DNS is not asked.
+    """
+    if not text:
+        raise ValueRejected("is required")
+    if len(text) > EMAIL_MAX:
+        raise ValueRejected(f"must have at most {EMAIL_MAX} characters")
+    try:
+        parsed = validate_email(text, check_deliverability=False, allow_smtputf8=False, strict=True)
+    except EmailNotValidError:
+        # Its sentences quote the input.
+        raise ValueRejected("must be an address like `ada@example.com`") from None
+    address = parsed.ascii_email
+    if address is None or len(address) > EMAIL_MAX:
+        raise ValueRejected("must be an address like `ada@example.com`")
+    return EmailAddress(address=address, account_key=account_key_of(address))
+
+
+def account_key_of(address: str) -> str:
+    """Returns the account key of an address that `email` has accepted."""
+    return address.lower()
