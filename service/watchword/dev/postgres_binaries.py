@@ -6,6 +6,7 @@ nearly everywhere). When that user can't enter the folder of the wheel (an envir
 `/root`), root copies the programs to a folder that it can.
 """
 
+import fcntl
 import importlib.metadata
 import importlib.util
 import os
@@ -123,17 +124,24 @@ def _probe(folder: Path, run_as: dict[str, Any]) -> str:
 def _copied(wheel: Path, cache_parent: Path) -> Path:
     version = importlib.metadata.version(WHEEL)
     cache = cache_parent / f"watchword-postgres-{version}"
-    if os.path.lexists(cache):
-        _refuse_strangers(cache)
-        if _sizes(cache) == _sizes(wheel):
-            return cache
-    work = Path(tempfile.mkdtemp(prefix=f".{cache.name}-", dir=cache_parent))
+    # One at a time: while a broken copy is being replaced, its programs are gone for a moment.
+    lock = os.open(cache_parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        _fill(wheel, work / "new")
-        _swap_in(work, cache)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.path.lexists(cache):
+            _refuse_strangers(cache)
+            if _sizes(cache) == _sizes(wheel):
+                return cache
+        work = Path(tempfile.mkdtemp(prefix=f".{cache.name}-", dir=cache_parent))
+        try:
+            _fill(wheel, work / "new")
+            if os.path.lexists(cache):
+                cache.rename(work / "old")
+            (work / "new").rename(cache)
+        finally:
+            shutil.rmtree(work)
     finally:
-        shutil.rmtree(work)
-    _refuse_strangers(cache)
+        os.close(lock)
     return cache
 
 
@@ -170,15 +178,3 @@ def _fill(wheel: Path, copy: Path) -> None:
         for name in names:
             path = Path(folder, name)
             path.chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)
-
-
-def _swap_in(work: Path, cache: Path) -> None:
-    """Gives the whole copy its name at once; whoever comes second uses what is there."""
-    try:
-        if os.path.lexists(cache):
-            cache.rename(work / "old")
-        (work / "new").rename(cache)
-    except OSError:
-        # Another process was faster, and its copy is as good as this one.
-        if not cache.is_dir():
-            raise

@@ -134,7 +134,7 @@ class MailDispatcher:
                 code=self._keys.derive_code(mail.source, length=mail.code_length).reveal(),
                 lifetime=self._code_lifetime,
                 locale=negotiate(mail.locale, recipient.locale, available()),
-                date=mail.database_time,
+                date=mail.queued_time,
             )
         except (MessageRejected, ValueError) as error:
             # A key that has left the ring too early, or an address that no mail can carry.

@@ -26,6 +26,7 @@ class LeasedMail:
     """A mail that this dispatcher alone may send until the lease ends.
 
     `wanted` is False once its challenge is used, ended or expired. `attempts` counts this one.
+    `queued_time` dates the mail, so that a second attempt sends the same bytes.
     """
 
     key: OutboxKey
@@ -37,7 +38,7 @@ class LeasedMail:
     user_id: UUID | None
     registration_id: UUID | None
     wanted: bool
-    database_time: datetime
+    queued_time: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ class OutboxStore:
           AND (o.lease_expire_time IS NULL OR o.lease_expire_time <= now())
           AND c.slot = $1 AND c.id = o.challenge_id
         RETURNING o.attempts, o.locale, c.id AS challenge_id, c.purpose, c.subject_key, c.nonce,
-                  c.key_id, c.code_form, c.user_id, c.registration_id, now() AS database_time,
+                  c.key_id, c.code_form, c.user_id, c.registration_id, o.create_time AS queued_time,
                   c.consume_time IS NULL AND c.end_time IS NULL AND c.expire_time > now() AS wanted
     """
 
@@ -71,7 +71,7 @@ class OutboxStore:
             user_id=row["user_id"],
             registration_id=row["registration_id"],
             wanted=row["wanted"],
-            database_time=row["database_time"],
+            queued_time=row["queued_time"],
         )
 
     USER_RECIPIENT = """

@@ -85,7 +85,7 @@ class Pipeline:
         try:
             call.caller = self._authenticate(method, context)
             request = _decode(method, body)
-            async with asyncio.timeout(_database_budget_seconds(context)):
+            async with asyncio.timeout(database_budget_seconds(context.time_remaining())):
                 response = await method.call(request)
             encoded = response.SerializeToString()
         except WatchwordError as error:
@@ -119,11 +119,11 @@ def _decode(method: Method, body: bytes) -> Message:
         raise RequestMalformed from None
 
 
-def _database_budget_seconds(context: grpc.aio.ServicerContext[bytes, bytes]) -> float:
-    left = context.time_remaining()
-    if left is None:
-        left = DEFAULT_DEADLINE_SECONDS
-    return max(0.0, min(left - ANSWER_MARGIN_SECONDS, DATABASE_BUDGET_SECONDS))
+def database_budget_seconds(time_left: float | None) -> float:
+    """Returns what a call may spend on the database; None is a call without a deadline."""
+    if time_left is None:
+        time_left = DEFAULT_DEADLINE_SECONDS
+    return max(0.0, min(time_left - ANSWER_MARGIN_SECONDS, DATABASE_BUDGET_SECONDS))
 
 
 def _was_cancelled() -> bool:

@@ -1,0 +1,186 @@
+"""A real Watchword in the test's own process: the app, a client, its mails, its statements."""
+
+import asyncio
+import email
+import email.policy
+import tempfile
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from pathlib import Path
+
+import asyncpg
+from asyncpg.connection import LoggedQuery
+
+from watchword.app import App
+from watchword.callers.model import Scope
+from watchword.config import PREFIX, Config, load_config
+from watchword.crypto import KeyRing
+from watchword.keyring import SecretsSettings, caller_entry, generate_secrets
+from watchword.storage.pool import Isolation
+from watchword_client import AsyncClient
+from watchword_client import auth_service_pb2 as pb
+
+MAIL_TIMEOUT_SECONDS = 10.0
+CODE_LENGTH_MAX = 13
+
+
+@dataclass
+class Statements:
+    """Every statement that reached PostgreSQL since `clear`, BEGIN and COMMIT left out."""
+
+    seen: list[str] = field(default_factory=list)
+
+    def log(self, query: LoggedQuery) -> None:
+        """The callback for asyncpg."""
+        text = query.query.strip()
+        if not text.upper().startswith(("BEGIN", "COMMIT", "ROLLBACK")):
+            self.seen.append(text)
+
+    def clear(self) -> None:
+        """Starts counting anew."""
+        self.seen.clear()
+
+    def of(self, *, without: Iterable[str] = ()) -> list[str]:
+        """Returns what was seen, without statements that hold one of these texts."""
+        return [text for text in self.seen if not any(part in text for part in without)]
+
+
+@dataclass
+class RunningApp:
+    """What a test works with."""
+
+    app: App
+    config: Config
+    client: AsyncClient
+    mails: "MailFolder"
+    statements: Statements
+    database_url: str
+
+    @property
+    def keys(self) -> KeyRing:
+        """The installation's keys."""
+        return self.config.secrets.key_ring()
+
+    async def sql(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """Runs a statement on a connection of its own."""
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            return await connection.fetch(statement, *arguments)
+        finally:
+            await connection.close()
+
+    async def register(self, username: str = "ada", **fields: object) -> pb.RegisterResponse:
+        """Registers `<username>@example.com`; other fields as given."""
+        request = {
+            "full_name": "Ada Lovelace",
+            "username": username,
+            "email": f"{username}@example.com",
+            "send_otp": True,
+        } | fields
+        return await self.client.register(**request)  # type: ignore[arg-type]  # a test's own mix
+
+    async def sign_in(self, username: str = "ada") -> pb.VerifyOtpResponse:
+        """Registers and signs in; returns the whole answer."""
+        registered = await self.register(username)
+        return await self.client.verify_otp(
+            challenge_id=registered.challenge.id,
+            code=await self.mails.code_for(f"{username}@example.com"),
+        )
+
+    def client_with(self, *scopes: Scope) -> AsyncClient:
+        """A client whose key holds these scopes only; the key must be configured beforehand."""
+        return AsyncClient(self.app.api_address, service_key=self.service_key(*scopes))
+
+    def service_key(self, *scopes: Scope) -> str:
+        """The configured key that holds exactly these scopes."""
+        wanted = frozenset(scopes)
+        for entry in self.config.callers.keys.get_secret_value().split(","):
+            _, names, key = entry.split(":")
+            if frozenset(map(Scope, names.split("+"))) == wanted:
+                return key
+        raise LookupError(f"no configured key has exactly {sorted(wanted)}")
+
+
+class MailFolder:
+    """The folder that the file sender writes to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def all(self) -> list[EmailMessage]:
+        """Returns every mail, the oldest first."""
+        files = sorted(self.folder.glob("*.eml"), key=lambda path: path.stat().st_mtime_ns)
+        return [
+            email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+            for path in files
+        ]
+
+    async def wait_for(self, address: str, *, count: int = 1) -> list[EmailMessage]:
+        """Returns the mails to the address once there are so many."""
+        async with asyncio.timeout(MAIL_TIMEOUT_SECONDS):
+            while len(found := [mail for mail in self.all() if mail["To"] == address]) < count:
+                await asyncio.sleep(0.01)
+        return found
+
+    async def code_for(self, address: str, *, count: int = 1) -> str:
+        """Returns the code of the latest mail to the address, once there are so many."""
+        return code_of((await self.wait_for(address, count=count))[-1])
+
+
+def code_of(mail: EmailMessage) -> str:
+    """Returns the code that a code mail begins with."""
+    return str(mail["Subject"]).partition(" ")[0]
+
+
+def caller_keys(secrets: SecretsSettings) -> str:
+    """A caller with every scope first, then one for each scope alone."""
+    keys = secrets.key_ring()
+    each = [caller_entry(keys, f"only-{scope}", [scope]) for scope in Scope]
+    return ",".join([caller_entry(keys, "tests", Scope), *each])
+
+
+def installation_environment(database_url: str, mail_dir: Path, **settings: str) -> dict[str, str]:
+    """The environment of a new installation; `settings` like OTP__CODE_LENGTH come over it."""
+    made = generate_secrets()
+    secrets = SecretsSettings(
+        keys=made[f"{PREFIX}SECRETS__KEYS"],  # type: ignore[arg-type]  # pydantic wraps it
+        index_key=made[f"{PREFIX}SECRETS__INDEX_KEY"],  # type: ignore[arg-type]  # likewise
+    )
+    return {
+        **made,
+        f"{PREFIX}DATABASE__URL": database_url,
+        f"{PREFIX}CALLERS__KEYS": caller_keys(secrets),
+        f"{PREFIX}API__ADDRESS": "127.0.0.1:0",
+        f"{PREFIX}MAIL__SENDERS": "file",
+        f"{PREFIX}MAIL__ALLOW_DEVELOPMENT_SENDERS": "true",
+        f"{PREFIX}MAIL__FILE_DIR": str(mail_dir),
+        **{PREFIX + name: value for name, value in settings.items()},
+    }
+
+
+@asynccontextmanager
+async def running_app(
+    database_url: str, *, isolation: Isolation = "read_committed", **settings: str
+) -> AsyncIterator[RunningApp]:
+    """Starts a server on a migrated database and stops it; settings like OTP__CODE_LENGTH="10"."""
+    with tempfile.TemporaryDirectory(prefix="watchword-mail-") as folder:
+        config = load_config(installation_environment(database_url, Path(folder), **settings))
+        statements = Statements()
+        app = App(config, isolation=isolation, query_logger=statements.log)
+        await app.start()
+        try:
+            await app.wait_ready()
+            key = config.callers.keys.get_secret_value().split(",")[0].split(":")[2]
+            async with AsyncClient(app.api_address, service_key=key) as client:
+                yield RunningApp(
+                    app=app,
+                    config=config,
+                    client=client,
+                    mails=MailFolder(Path(folder)),
+                    statements=statements,
+                    database_url=database_url,
+                )
+        finally:
+            await app.stop()
