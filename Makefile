@@ -1,0 +1,86 @@
+# `make help` lists the targets. Everything is installed below this folder (.venv, .venv-proto,
+# target) from PyPI and the Rust registry; nothing else of the machine is changed.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# The wheel of the core is built for this environment, wherever make was called from.
+MATURIN := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin
+PIP := pip install --quiet --disable-pip-version-check
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.PHONY: help check-tools build demo dev test lint format types proto bench lock clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+check-tools:
+	@command -v cargo >/dev/null || { echo "error: cargo was not found"; \
+		echo "hint: install Rust 1.88 or newer, for example with rustup"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "error: \`$(PYTHON)\` is not Python 3.11 or newer"; \
+		echo "hint: install one and name it: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "error: \`$(PYTHON)\` cannot make virtual environments"; \
+		echo "hint: on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+
+.venv/installed: requirements/dev.txt | check-tools
+	@echo "installing Python packages into .venv"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.venv-proto/installed: requirements/proto.txt | check-tools
+	@test -x .venv-proto/bin/python || $(PYTHON) -m venv .venv-proto
+	@.venv-proto/bin/$(PIP) --require-hashes -r requirements/proto.txt
+	@touch $@
+
+build: .venv/installed ## Install what is needed and build; leaves .venv/bin/watchword ready
+	@$(BIN)/$(PIP) --no-deps --no-build-isolation -e clients/python
+	@$(MATURIN) develop --locked
+
+demo: build ## Show one whole sign-in on a temporary PostgreSQL
+	@$(BIN)/watchword demo
+
+dev: build ## Run Watchword with its own PostgreSQL; mails appear on the console
+	@$(BIN)/watchword dev
+
+test: build ## Run all tests
+	cargo test --locked
+	$(BIN)/python -m pytest
+
+lint: build ## Check format, lint, types, layers and the contract; changes nothing
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	MYPYPATH=service $(BIN)/python -m mypy.stubtest watchword._core
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf breaking --against proto/released.binpb
+
+format: build ## Format everything
+	cargo fmt --all
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format .
+	$(BIN)/buf format --write
+
+proto: .venv-proto/installed ## Generate the stubs of clients/python from proto/
+	.venv-proto/bin/python proto/generate.py
+
+bench: .venv/installed ## Measure sign-ins and session checks, with the core built for release
+	@$(BIN)/$(PIP) --no-deps --no-build-isolation -e clients/python
+	@$(MATURIN) develop --locked --release
+	$(BIN)/python -m benchmarks
+
+lock: .venv/installed ## Resolve requirements/*.txt anew, within what is locked where that fits
+	$(LOCK) pyproject.toml --extra dev --group check --no-emit-package watchword-client \
+		-o requirements/dev.txt
+	$(LOCK) requirements/proto.in -o requirements/proto.txt
+
+clean: ## Remove everything that was built or installed
+	rm -rf .venv .venv-proto target .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f service/watchword/_core*.so
