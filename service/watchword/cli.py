@@ -9,7 +9,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -22,7 +22,7 @@ from rich.table import Table
 
 from watchword.app import App, run_until_signal
 from watchword.callers.registry import NAME, parse_scopes
-from watchword.config import ConfigError, load_config, load_database_settings, load_secrets
+from watchword.config import Config, ConfigError, load_config, load_database_settings, load_secrets
 from watchword.dev.demo import DemoFailed, run_demo
 from watchword.dev.postgres import DevelopmentPostgresError
 from watchword.dev.ready import ready_file, write_ready_file
@@ -72,20 +72,19 @@ def serve(
 ) -> None:
     """Serve until SIGTERM; configured by WATCHWORD_* variables."""
     with _errors_told(), ready_file(ready):
-        config = load_config(os.environ)
-        if not config.mail.senders:
-            raise ConfigError(["`WATCHWORD_MAIL__SENDERS` is required by `serve`"])
+        config = load_config(os.environ, required=["MAIL__SENDERS"])
         configure_logging(config.log)
 
         def announce(running: App) -> None:
             if ready is not None:
                 write_ready_file(ready, running, config)
 
-        asyncio.run(_serve(App(config), announce))
+        asyncio.run(_serve(config, announce))
 
 
-async def _serve(running: App, announce: Any) -> None:
-    await run_until_signal(running, on_ready=announce)
+async def _serve(config: Config, announce: Callable[[App], None]) -> None:
+    # Made inside the loop: grpc.aio binds to the one that it finds.
+    await run_until_signal(App(config), on_ready=announce)
 
 
 @app.command()
@@ -269,11 +268,13 @@ def _errors_told() -> Iterator[None]:
         _fail(message, hint)
     except DemoFailed as error:
         _fail(str(error), "run it again with a clean `make build`")
-    except (StorageUnavailable, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (StorageUnavailable, asyncpg.PostgresError) as error:
         _fail(
             f"the database cannot be used: {error.__cause__ or error}",
             "look at WATCHWORD_DATABASE__URL, and whether `watchword migrate` has run",
         )
+    except OSError as error:
+        _fail(str(error), "look whether the path is there and may be written")
 
 
 def _fail(message: str, hint: str, code: int = 1) -> NoReturn:

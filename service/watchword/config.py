@@ -6,7 +6,7 @@ a typing error must not leave a default standing. Names without `__` are not our
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -109,9 +109,12 @@ class SecretsOnly(Section):
 C = TypeVar("C", bound=Section)
 
 
-def load_config(environ: Mapping[str, str]) -> Config:
-    """Reads the configuration; raises ConfigError with everything that is wrong."""
-    return _load(Config, environ)
+def load_config(environ: Mapping[str, str], *, required: Sequence[str] = ()) -> Config:
+    """Reads the configuration; raises ConfigError with everything that is wrong.
+
+    `required` names settings, like MAIL__SENDERS, that have a default which does not do here.
+    """
+    return _load(Config, environ, required)
 
 
 def load_database_settings(environ: Mapping[str, str]) -> DatabaseSettings:
@@ -124,8 +127,11 @@ def load_secrets(environ: Mapping[str, str]) -> SecretsSettings:
     return _load(SecretsOnly, environ).secrets
 
 
-def _load(model: type[C], environ: Mapping[str, str]) -> C:
+def _load(model: type[C], environ: Mapping[str, str], required: Sequence[str] = ()) -> C:
     sections, problems = _read(environ)
+    problems += [
+        f"`{PREFIX}{name}` is required" for name in required if not environ.get(PREFIX + name)
+    ]
     try:
         config = model.model_validate(sections)
     except ValidationError as error:
@@ -161,7 +167,9 @@ def _read_file(variable: str, value: str, environ: Mapping[str, str]) -> tuple[s
     secret = variable.removesuffix("_FILE")
     if secret == variable or secret not in SECRETS:
         return variable, value
-    if PREFIX + secret in environ:
+    if not value:  # as unset as an empty variable
+        return secret, ""
+    if environ.get(PREFIX + secret):
         raise ValueRejected(f"and `{PREFIX}{secret}` are both set; set one")
     try:
         return secret, Path(value).read_text("utf-8").rstrip("\r\n")
@@ -179,10 +187,12 @@ def _is_known(section: str, field: str) -> bool:
 
 def _describe(detail: Any) -> str:
     """One line for one error of pydantic, without the input."""
-    where = "__".join(str(part).upper() for part in detail["loc"][:2])
+    where = [str(part) for part in detail["loc"][:2]]
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "missing":
         message = "is required"
-    if not where:
-        return f"`{PREFIX}{message.partition(' ')[0]}` {message.partition(' ')[2]}"
-    return f"`{PREFIX}{where}` {message[:1].lower()}{message[1:]}"
+    if len(where) < 2:
+        # A validator of a whole section, or of all: its message begins with the field.
+        field, _, message = message.partition(" ")
+        where.append(field)
+    return f"`{PREFIX}{'__'.join(where).upper()}` {message[:1].lower()}{message[1:]}"

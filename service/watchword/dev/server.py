@@ -12,6 +12,7 @@ from watchword.app import App, run_until_signal
 from watchword.config import Config
 from watchword.dev.installation import (
     DEMO_EMAIL,
+    DEMO_USERNAME,
     Installation,
     development_config,
     ensure_demo_user,
@@ -93,6 +94,10 @@ def _introduction(app: App, config: Config) -> str:
             command(app.api_address, key or "", "SendOtp", send),
             command(app.api_address, key or "", "VerifyOtp", verify),
         ]
+    url = shlex.quote(config.database.url.get_secret_value())
+    lines += ["", "look at the data and give roles:", ""]
+    lines += [f"export WATCHWORD_DATABASE__URL={url}"]
+    lines += [f"{_beside('watchword')} users show {DEMO_USERNAME}"]
     return "\n".join([*lines, ""])
 
 
@@ -102,17 +107,17 @@ def _buf_curl(address: str, key: str, method: str, body: str) -> str:
     else:
         socket, host = "", address
     return (
-        f"{_buf()} curl --protocol grpc --http2-prior-knowledge{socket} "
+        f"{_beside('buf')} curl --protocol grpc --http2-prior-knowledge{socket} "
         f"-H 'authorization: Bearer {key}' -d '{body}' "
         f"http://{host}/watchword.v1.AuthService/{method}"
     )
 
 
-def _buf() -> str:
-    """The `buf` of this environment, which need not be on the PATH."""
-    beside = Path(sys.executable).with_name("buf")
-    if shutil.which("buf") or not beside.exists():
-        return "buf"
+def _beside(program: str) -> str:
+    """A program of this environment, which need not be on the PATH."""
+    beside = Path(sys.executable).with_name(program)
+    if shutil.which(program) or not beside.exists():
+        return program
     here = Path.cwd()
     return shlex.quote(str(beside.relative_to(here) if beside.is_relative_to(here) else beside))
 

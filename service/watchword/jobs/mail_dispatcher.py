@@ -97,6 +97,10 @@ class MailDispatcher:
         except (StorageUnavailable, Overloaded):
             # The lease ends by itself, then the mail is a candidate again.
             _log.warning("mail put off", outbox_id=key.id)
+        except Exception:
+            # One mail that trips a defect must not stop the others, nor, by dying again and again,
+            # the process. It too comes back when its lease ends, until its code has expired.
+            _log.exception("mail put off by a defect", outbox_id=key.id)
 
     async def _send(self, mail: LeasedMail) -> None:
         message = await self._compose(mail)

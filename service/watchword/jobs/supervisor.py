@@ -53,7 +53,12 @@ class Supervisor:
             try:
                 await job()
                 _log.error("background task returned", task=name)
-            except Exception:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # a Rust panic and a stray CancelledError are deaths, too
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
                 _log.exception("background task died", task=name)
             deaths.append(clock())
             if len(deaths) == DEATHS_MAX and deaths[-1] - deaths[0] < DEATHS_WINDOW_SECONDS:

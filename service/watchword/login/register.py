@@ -64,10 +64,13 @@ async def register(ctx: LoginContext, command: RegisterCommand) -> Registered:
         expire_time = await tx.registrations.insert(registration, lifetime=REGISTRATION_LIFETIME)
         challenge = None
         if command.send_otp:
-            owner = await tx.users.get(owner_id) if owner_id is not None else None
-            # A disabled account gets no mail, by this door as by SendOtp.
-            may_sign_in = owner is None or owner.active
-            signs_in = SignsIn(registration_id=registration.id) if may_sign_in else NOBODY
+            signs_in = SignsIn(registration_id=registration.id)
+            if owner_id is not None:
+                # As by SendOtp: the mail goes to the account's own spelling of the address, and
+                # nowhere when the account is disabled.
+                owner = await tx.users.get(owner_id)
+                active = owner is not None and owner.active
+                signs_in = SignsIn(user_id=owner_id) if active else NOBODY
             challenge = await issue(ctx, tx, source, signs_in, locale=command.locale)
         return Registered(registration.user_id, expire_time, challenge)
 

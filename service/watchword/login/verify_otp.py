@@ -118,7 +118,12 @@ async def _find_or_create_user(tx: Tx, consumed: ConsumedChallenge) -> tuple[Use
     account_key = account_key_of(registration.email)
     owner_id = await tx.users.find_by_email(account_key)
     if owner_id is not None:
-        return _active(await tx.users.get(owner_id)), False
+        # The account came into being after the challenge. Its code went to the registration's
+        # address; one that differs in case alone may be another person's mailbox.
+        owner = _active(await tx.users.get(owner_id))
+        if owner.email != registration.email:
+            raise OtpInvalid
+        return owner, False
     user = await tx.users.insert(registration)
     claimed = await tx.users.claim_email(account_key, user_id=user.id)
     claimed = claimed and await tx.users.claim_username(

@@ -55,5 +55,5 @@ class MailSettings(Section):
                 "set WATCHWORD_MAIL__ALLOW_DEVELOPMENT_SENDERS=true where that is meant"
             )
         if SenderName.FILE in self.senders and self.file_dir is None:
-            raise ValueError("sender `file` needs WATCHWORD_MAIL__FILE_DIR")
+            raise ValueError("file_dir is required by the sender `file`")
         return self

@@ -7,6 +7,7 @@ that our own code chose to log. Requests, responses, bytes and Secret never are.
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
+from enum import StrEnum
 from typing import Any, Literal, TextIO
 from uuid import UUID
 
@@ -28,7 +29,7 @@ class LogSettings(Section):
 
 
 REDACTED = "[redacted]"
-_SHOWN_TYPES = (str, bool, int, float, UUID, type(None))
+_SHOWN_TYPES = (str, bool, int, float, type(None))
 
 
 def redact(
@@ -41,12 +42,12 @@ def redact(
 def _shown(value: object) -> object:
     # Exactly these types: a subclass may print more than it looks like.
     if type(value) in _SHOWN_TYPES:
-        return str(value) if isinstance(value, UUID) else value
-    if isinstance(value, str):  # a StrEnum: its value was written in our own code
+        return value
+    if isinstance(value, UUID | StrEnum):  # the driver has a UUID of its own
         return str(value)
     if isinstance(value, Mapping):
         return {str(key): _shown(inner) for key, inner in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview):
         return [_shown(inner) for inner in value]
     return REDACTED
 

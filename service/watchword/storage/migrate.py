@@ -19,6 +19,7 @@ from watchword.storage.pool import Connection
 # "watchword" in ASCII, cut to 63 bits: the key of the advisory lock.
 _LOCK_KEY = int.from_bytes(b"watchwor") & 0x7FFF_FFFF_FFFF_FFFF
 _LOCK_POLL_SECONDS = 0.2
+CONNECT_TIMEOUT_SECONDS = 10.0
 _LOCK_WAIT_SECONDS = 60.0
 _FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 
@@ -100,7 +101,7 @@ async def ensure_database(url: str) -> None:
 
     For development: an installation's database is made by whoever runs its PostgreSQL.
     """
-    connection = await asyncpg.connect(url, database="postgres", timeout=10)
+    connection = await _connect(url, database="postgres")
     try:
         if not await connection.fetchval(DATABASE_EXISTS):
             await connection.execute(CREATE_DATABASE)
@@ -112,9 +113,9 @@ async def migrate(url: str) -> Sequence[Migration]:
     """Applies what is pending, each file in a transaction of its own, and returns it.
 
     Several may be started at once: one works, the others wait up to a minute and find nothing left.
-    Raises MigrationError, and asyncpg's or OSError for a database that cannot be reached.
+    Raises MigrationError, also for a database that cannot be reached.
     """
-    connection = await asyncpg.connect(url, timeout=10, server_settings={"timezone": "UTC"})
+    connection = await _connect(url)
     try:
         async with _lock(connection):
             pending = await pending_migrations(connection)
@@ -132,11 +133,28 @@ async def migrate(url: str) -> Sequence[Migration]:
 
 async def check(url: str) -> Sequence[Migration]:
     """Returns what `migrate` would apply, and changes nothing."""
-    connection = await asyncpg.connect(url, timeout=10)
+    connection = await _connect(url)
     try:
         return await pending_migrations(connection)
     finally:
         await connection.close(timeout=5)
+
+
+async def _connect(
+    url: str, *, database: str | None = None
+) -> "asyncpg.Connection[asyncpg.Record]":
+    try:
+        return await asyncpg.connect(
+            url,
+            database=database,
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            server_settings={"timezone": "UTC"},
+        )
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise MigrationError(
+            f"the database cannot be reached: {error or type(error).__name__}\n"
+            "hint: look at WATCHWORD_DATABASE__URL, and whether PostgreSQL runs"
+        ) from error
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Literal, Self, TypeAlias
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 from asyncpg.connection import LoggedQuery
@@ -65,9 +65,21 @@ def _is_trusted(url: str) -> bool:
 def is_local(url: str) -> bool:
     """Whether the database is reached by a unix socket or over loopback."""
     parts = urlsplit(url)
-    # The driver prefers one of the two places; both have to be local.
-    hosts = [parts.hostname or "", *parse_qs(parts.query).get("host", [])]
-    return all(host == "" or host.startswith("/") or is_loopback(host) for host in hosts)
+    query = parse_qs(parts.query)
+    hosts = parts.netloc.partition("@")[2] if "@" in parts.netloc else parts.netloc
+    # The driver takes lists, and prefers one of the two places: every host of both has to be local.
+    # A service file may name any host.
+    places = ",".join([hosts, *query.get("host", [])]).split(",")
+    return "service" not in query and all(_is_local_place(place) for place in places)
+
+
+def _is_local_place(place: str) -> bool:
+    """Reads `host`, `host:port`, `[address]:port` or the folder of a socket, as the driver does."""
+    if place.startswith("["):
+        place = place.partition("]")[0] + "]"
+    elif not place.startswith("/"):
+        place = unquote(place.partition(":")[0])
+    return place == "" or place.startswith("/") or is_loopback(place)
 
 
 async def _keep_session_state(connection: asyncpg.Connection) -> None:

@@ -7,7 +7,7 @@ and a schema that is not there yet are StorageUnavailable. Anything else is a de
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from typing import TypeVar
 
@@ -37,6 +37,8 @@ _CONNECTION_LOST = (
     pg.CrashShutdownError,
     pg.IdleInTransactionSessionTimeoutError,
     asyncpg.InterfaceError,
+    # The driver was told of the end while nothing was asked, and has not seen it yet.
+    asyncpg.InternalClientError,
     OSError,
     asyncio.IncompleteReadError,
 )
@@ -115,8 +117,8 @@ class PgDatabase:
             try:
                 result = await fn(PgTx(connection))
             except BaseException:
-                # A connection that is gone has rolled back by itself.
-                if not connection.is_closed():
+                # A connection that is gone has rolled back by itself; what was raised stays.
+                with suppress(*_CONNECTION_LOST):
                     await transaction.rollback()
                 raise
             decided.append(result)

@@ -52,7 +52,7 @@ def status_of(error: WatchwordError) -> status_pb2.Status:
         retry_info = error_details_pb2.RetryInfo()
         retry_info.retry_delay.FromTimedelta(timedelta(seconds=error.retry_after_seconds))
         details.append(retry_info)
-    return _status(error.reason, error.message, details)
+    return _status(error.reason, str(error), details)
 
 
 def internal_status(request_id: str) -> status_pb2.Status:

@@ -47,9 +47,9 @@ class Pipeline:
         self._callers = callers
 
     def generic_handler(self, service: str, methods: list[Method]) -> grpc.GenericRpcHandler:
-        """Returns the handler of a whole service.
+        """Returns the handler of a whole service, which gets and gives bytes.
 
-        Generic: grpcio 1.84 and 1.85 do work per registered method at every accept.
+        Generic: grpcio 1.84 and later do work per registered method at every accept.
         """
         return grpc.method_handlers_generic_handler(
             service,

@@ -37,23 +37,36 @@ _REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Cn", "Zl", "Zp"})
 # Embeddings, overrides and isolates would let a name reorder the text that it is shown in.
 _BIDI_CONTROLS = frozenset(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
 _VISIBLE_CATEGORIES = ("L", "N", "P", "S")
+# Letters and symbols by category, and yet nothing to see: Hangul fillers, the empty Braille cell.
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+# NFC makes a text at most four times shorter, and sorts long runs of marks in quadratic time.
+_FULL_NAME_RAW_MAX = 4 * FULL_NAME_MAX
 
 
 def full_name(text: str) -> str:
     """Returns the name in NFC, trimmed; 1 to 200 code points, at least one of them visible."""
-    name = unicodedata.normalize("NFC", text).strip()
-    if not name:
-        raise ValueRejected("is required")
-    if len(name) > FULL_NAME_MAX:
-        raise ValueRejected(f"must have at most {FULL_NAME_MAX} characters")
-    categories = [unicodedata.category(character) for character in name]
-    if not _REFUSED_CATEGORIES.isdisjoint(categories) or not _BIDI_CONTROLS.isdisjoint(name):
+    # Before trimming: a line break at the end is as wrong as one in the middle.
+    if not (
+        _REFUSED_CATEGORIES.isdisjoint(map(unicodedata.category, text))
+        and _BIDI_CONTROLS.isdisjoint(text)
+    ):
         raise ValueRejected(
             "must have no control, unassigned, line-separator or bidirectional control characters"
         )
-    if not any(category.startswith(_VISIBLE_CATEGORIES) for category in categories):
+    trimmed = text.strip()
+    if not trimmed:
+        raise ValueRejected("is required")
+    name = unicodedata.normalize("NFC", trimmed) if len(trimmed) <= _FULL_NAME_RAW_MAX else trimmed
+    if len(name) > FULL_NAME_MAX:
+        raise ValueRejected(f"must have at most {FULL_NAME_MAX} characters")
+    if not any(map(_is_visible, name)):
         raise ValueRejected("must have at least one visible character")
     return name
+
+
+def _is_visible(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category.startswith(_VISIBLE_CATEGORIES) and character not in _BLANK
 
 
 def username(text: str) -> str:

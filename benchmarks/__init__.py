@@ -1,0 +1,1 @@
+"""Benchmarks: real server processes under load; README.md says what each figure means."""
