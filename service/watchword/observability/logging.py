@@ -39,6 +39,16 @@ def redact(
     return {key: value if key == "exc_info" else _shown(value) for key, value in event.items()}
 
 
+def _escape_controls(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """For the terminal, which would obey them; JSON escapes them by itself."""
+    return {
+        key: ascii(value)[1:-1] if isinstance(value, str) and not value.isprintable() else value
+        for key, value in event.items()
+    }
+
+
 def _shown(value: object) -> object:
     # Exactly these types: a subclass may print more than it looks like.
     if type(value) in _SHOWN_TYPES:
@@ -66,9 +76,10 @@ def configure_logging(settings: LogSettings, *, stream: TextIO | None = None) ->
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if as_json
         else [
+            _escape_controls,
             structlog.dev.ConsoleRenderer(
                 colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
+            ),
         ]
     )
     level = getattr(logging, settings.level.upper())

@@ -30,7 +30,12 @@ T = TypeVar("T")
 
 ATTEMPTS_MAX = 5
 
-_LOST_RACE = (pg.SerializationError, pg.DeadlockDetectedError)
+_LOST_RACE = (
+    pg.SerializationError,
+    pg.DeadlockDetectedError,
+    # A migration has changed a column meanwhile; the second time the statement is prepared anew.
+    pg.InvalidCachedStatementError,
+)
 _CONNECTION_LOST = (
     pg.PostgresConnectionError,
     pg.AdminShutdownError,
@@ -45,9 +50,10 @@ _CONNECTION_LOST = (
 _UNAVAILABLE = (
     *_CONNECTION_LOST,
     TimeoutError,
-    pg.CannotConnectNowError,
-    pg.TooManyConnectionsError,
-    pg.QueryCanceledError,
+    # Classes 53 (connections, memory, disk), 57 (starting, stopping, cancelled) and 58 (its disk).
+    pg.InsufficientResourcesError,
+    pg.OperatorInterventionError,
+    pg.PostgresSystemError,
     pg.ReadOnlySQLTransactionError,
     # The schema has not been migrated yet, or by a newer program that this one is not fit for.
     pg.UndefinedTableError,
