@@ -146,6 +146,17 @@ def test_a_text_cannot_forge_a_record(stream: io.StringIO) -> None:
     assert len(written.splitlines()) == 3
 
 
+def test_a_terminal_is_sent_no_control_characters() -> None:
+    """The console format escapes what a terminal would obey (the guard: `_escape_controls`)."""
+    stream = io.StringIO()
+    configure_logging(LogSettings(format="console"), stream=stream)
+    structlog.get_logger().warning("refused", detail="\x1b[2J")
+    logging.getLogger("library").warning("gone\r\nforged\x1b[2J")
+    assert stream.getvalue().count("\n") == 2
+    assert "\x1b[2J" not in stream.getvalue()
+    assert "gone" in stream.getvalue()
+
+
 @settings(deadline=None)
 @given(st.text())
 def test_any_text_is_one_line(text: str) -> None:
