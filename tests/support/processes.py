@@ -7,16 +7,22 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
+
+from tests.support.running import MailFolder
 from watchword_client import AsyncClient
 
 WATCHWORD = Path(sys.executable).with_name("watchword")
 READY_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 20.0
+COMMAND_TIMEOUT_SECONDS = 60.0
+# PYTHONPATH is kept: with it the races are run against a copy of `service/` without its guards.
+KEPT = ("PATH", "HOME", "TMPDIR", "PYTHONPATH")
 
 
 @dataclass
@@ -25,43 +31,114 @@ class WatchwordProcess:
 
     process: asyncio.subprocess.Process
     ready: dict[str, Any]
+    ready_path: Path
     log_path: Path
 
     def client(self) -> AsyncClient:
         """A client with the process's own service key."""
         return AsyncClient(self.ready["api"], service_key=self.ready["service_key"])
 
+    @property
+    def mails(self) -> MailFolder:
+        """The mails of the installation."""
+        return MailFolder(Path(self.ready["mail_dir"]))
+
     def log(self) -> str:
         """Everything that the process has written to stdout and stderr."""
         return self.log_path.read_text()
 
+    async def sql(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """Runs a statement on a connection of its own."""
+        connection = await asyncpg.connect(self.ready["database_url"])
+        try:
+            return await connection.fetch(statement, *arguments)
+        finally:
+            await connection.close()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ran to its end."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
 
 @contextlib.asynccontextmanager
 async def watchword(
-    *arguments: str, env: Mapping[str, str] | None = None
+    *arguments: str, env: Mapping[str, str] | None = None, program: Sequence[str] = ()
 ) -> AsyncIterator[WatchwordProcess]:
-    """Runs `watchword ARGUMENTS --ready-file F` until the block ends; its environment is `env`."""
+    """Runs `watchword ARGUMENTS --ready-file F` until the block ends; its environment is `env`.
+
+    `program` replaces the installed command.
+    """
     with tempfile.TemporaryDirectory(prefix="watchword-process-") as folder:
-        ready_path, log_path = Path(folder, "ready.json"), Path(folder, "log")
+        path = Path(folder, "ready.json")
+        command = (*arguments, "--ready-file", str(path))
+        async with started(*command, env=env, program=program) as (process, log_path):
+            await _wait_for_file(process, path, log_path)
+            yield WatchwordProcess(process, json.loads(path.read_text()), path, log_path)
+
+
+@contextlib.asynccontextmanager
+async def started(
+    *arguments: str, env: Mapping[str, str] | None = None, program: Sequence[str] = ()
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, Path]]:
+    """Runs `watchword ARGUMENTS` until the block ends and gives it with the path of its output."""
+    with tempfile.TemporaryDirectory(prefix="watchword-process-") as folder:
+        log_path = Path(folder, "log")
         with log_path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                WATCHWORD,
+                *(program or [str(WATCHWORD)]),
                 *arguments,
-                "--ready-file",
-                str(ready_path),
-                env={
-                    "PATH": os.environ["PATH"],
-                    "HOME": os.environ.get("HOME", "/"),
-                    **(env or {}),
-                },
+                env=environment(env),
+                stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
         try:
-            await _wait_for_file(process, ready_path, log_path)
-            yield WatchwordProcess(process, json.loads(ready_path.read_text()), log_path)
+            yield process, log_path
         finally:
             await _stop(process)
+
+
+@contextlib.asynccontextmanager
+async def replica(first: WatchwordProcess, **settings: str) -> AsyncIterator[WatchwordProcess]:
+    """Runs a second server on the installation of the first; settings like OTP__CODE_LENGTH."""
+    own = {f"WATCHWORD_{name}": value for name, value in settings.items()}
+    env = {**first.ready["env"], "WATCHWORD_API__ADDRESS": "127.0.0.1:0", **own}
+    async with watchword("serve", env=env) as second:
+        yield second
+
+
+async def run(
+    *arguments: str, env: Mapping[str, str] | None = None, program: Sequence[str] = ()
+) -> Finished:
+    """Runs `watchword ARGUMENTS`, or another program, to its end."""
+    process = await asyncio.create_subprocess_exec(
+        *(program or [str(WATCHWORD)]),
+        *arguments,
+        env=environment(env),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(COMMAND_TIMEOUT_SECONDS):
+            stdout, stderr = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
+    assert process.returncode is not None
+    return Finished(process.returncode, stdout.decode(), stderr.decode())
+
+
+def environment(env: Mapping[str, str] | None) -> dict[str, str]:
+    """What a process of a test gets: little of this one's environment, and `env`."""
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    return {"HOME": "/", **kept, **(env or {})}
 
 
 async def _wait_for_file(process: asyncio.subprocess.Process, path: Path, log_path: Path) -> None:
@@ -75,7 +152,8 @@ async def _wait_for_file(process: asyncio.subprocess.Process, path: Path, log_pa
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
-        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
     try:
         async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
             await process.wait()
