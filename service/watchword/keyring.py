@@ -35,14 +35,14 @@ class SecretsSettings(Section):
     @field_validator("index_key")
     @classmethod
     def _check_index_key(cls, key: SecretStr) -> SecretStr:
-        _decode_key(key.get_secret_value(), "it")
+        _decode_key(key.get_secret_value())
         return key
 
     def key_ring(self) -> KeyRing:
         """Returns the keys, ready for use."""
         return KeyRing(
             parse_ring(self.keys.get_secret_value()),
-            _decode_key(self.index_key.get_secret_value(), "it"),
+            _decode_key(self.index_key.get_secret_value()),
         )
 
 
@@ -58,12 +58,12 @@ def parse_ring(text: str) -> list[tuple[int, bytes]]:
             raise ValueError(f"entry {number} must have an id of 1 to 255")
         if int(key_id) in (known for known, _ in ring):
             raise ValueError(f"entry {number} repeats the id of an earlier key")
-        ring.append((int(key_id), _decode_key(key, f"entry {number}")))
+        ring.append((int(key_id), _decode_key(key, where=f"entry {number} ")))
     return ring
 
 
-def _decode_key(text: str, what: str) -> bytes:
-    """Raises ValueError, whose message begins with `what`."""
+def _decode_key(text: str, *, where: str = "") -> bytes:
+    """Raises ValueError, whose message begins with `where`."""
     if _BASE64.fullmatch(text.strip()):
         standard = text.strip().rstrip("=").translate(str.maketrans("-_", "+/"))
         try:
@@ -72,7 +72,7 @@ def _decode_key(text: str, what: str) -> bytes:
             key = b""
         if len(key) == KEY_BYTES:
             return key
-    raise ValueError(f"{what} must be base64 of {KEY_BYTES} bytes")
+    raise ValueError(f"{where}must be base64 of {KEY_BYTES} bytes")
 
 
 def generate_secrets() -> dict[str, str]:

@@ -44,7 +44,7 @@ class MailSettings(Section):
         try:
             Mailbox.parse(text)
         except MessageRejected as error:
-            raise ValueError(str(error).replace("`sender`", "it")) from None
+            raise ValueError(str(error).removeprefix("`sender` ")) from None
         return text
 
     @model_validator(mode="after")

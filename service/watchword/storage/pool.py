@@ -1,6 +1,7 @@
 """Connections to PostgreSQL: how many, how long to wait for one, and how each is set up."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -47,8 +48,14 @@ class DatabaseSettings(Section):
     @model_validator(mode="after")
     def _check_transport(self) -> Self:
         url = self.url.get_secret_value()
-        if urlsplit(url).scheme not in {"postgres", "postgresql"}:
+        try:
+            scheme = urlsplit(url).scheme
+        except ValueError:
+            raise ValueError("url has an address whose brackets do not match") from None
+        if scheme not in {"postgres", "postgresql"}:
             raise ValueError("url must begin with `postgresql://`")
+        if not all(_PLACE.fullmatch(place) for place in _places(url)):
+            raise ValueError("url must have `host`, `host:port` or a list of them after the `@`")
         if not self.allow_plaintext and not _is_trusted(url):
             raise ValueError(
                 "url is off loopback without `sslmode=verify-full`; "
@@ -62,15 +69,27 @@ def _is_trusted(url: str) -> bool:
     return is_local(url) or query.get("sslmode", [""])[-1] == "verify-full"
 
 
+# A name or an address, the latter in brackets when it has colons, and a port up to 65535.
+_PLACE = re.compile(
+    r"(\[[^\]@]*\]|[^:\[\]@]*)"
+    r"(:([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])?)?"
+)
+
+
 def is_local(url: str) -> bool:
     """Whether the database is reached by a unix socket or over loopback."""
     parts = urlsplit(url)
     query = parse_qs(parts.query)
-    hosts = parts.netloc.partition("@")[2] if "@" in parts.netloc else parts.netloc
     # The driver takes lists, and prefers one of the two places: every host of both has to be local.
     # A service file may name any host.
-    places = ",".join([hosts, *query.get("host", [])]).split(",")
+    places = [*_places(url), *",".join(query.get("host", [])).split(",")]
     return "service" not in query and all(_is_local_place(place) for place in places)
+
+
+def _places(url: str) -> list[str]:
+    """The hosts of the URL's authority, each with its port; cut at the first `@`, as the driver."""
+    netloc = urlsplit(url).netloc
+    return (netloc.partition("@")[2] if "@" in netloc else netloc).split(",")
 
 
 def _is_local_place(place: str) -> bool:

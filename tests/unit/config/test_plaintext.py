@@ -2,6 +2,7 @@
 
 import pytest
 
+from watchword.config import ConfigError, load_database_settings
 from watchword.settings import is_loopback
 from watchword.storage.pool import DatabaseSettings, is_local
 from watchword.transport.server import ApiSettings
@@ -145,3 +146,22 @@ def test_what_is_no_address(address: str) -> None:
 def test_loopback(host: str, expected: bool) -> None:
     """Names other than `localhost` and odd spellings are not believed."""
     assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://a:canary@127.0.0.1:x/d",
+        "postgresql://a:canary@127.0.0.1:99999/d",
+        "postgresql://a:canary@[::1/d",
+        "postgresql://a:canary@db@127.0.0.1/d",
+        "postgresql://a@db.example.com,canary@127.0.0.1/d",
+        "mysql://a:canary@127.0.0.1/d",
+    ],
+)
+def test_a_url_that_the_driver_cannot_read_is_told_at_once(url: str) -> None:
+    """Ports, brackets and a second `@` are refused by name, without showing the password."""
+    with pytest.raises(ConfigError) as refused:
+        load_database_settings({"WATCHWORD_DATABASE__URL": url})
+    assert "`WATCHWORD_DATABASE__URL`" in str(refused.value)
+    assert "canary" not in str(refused.value)
