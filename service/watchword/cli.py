@@ -9,7 +9,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -225,10 +225,10 @@ def roles_assign(user: UserArgument, role: Annotated[str, typer.Argument(metavar
     print("the user holds it already" if outcome is Assigned.ALREADY else f"assigned `{role}`")
 
 
-def _on_database(work: Any) -> Any:
+def _on_database(work: Callable[[Database], Awaitable[T]]) -> T:
     """Runs a use case on the database of the environment."""
 
-    async def connected(settings: DatabaseSettings) -> Any:
+    async def connected(settings: DatabaseSettings) -> T:
         pool = Pool(settings)
         await pool.open()
         try:

@@ -53,27 +53,21 @@ async def verify_otp(ctx: LoginContext, command: VerifyOtpCommand) -> SignedIn:
 async def _charge(ctx: LoginContext, command: VerifyOtpCommand) -> Sequence[CodeSource]:
     """Counts every code that is about to be compared, and commits that; empty: compare nothing."""
 
-    async def by_id(tx: Tx, challenge_id: UUID) -> Sequence[CodeSource]:
+    async def statement(tx: Tx) -> Sequence[CodeSource]:
+        if isinstance(command.target, EmailAddress):
+            return await tx.challenges.charge_by_email(
+                ctx.keys.subject_key(command.target.account_key),
+                purpose=Purpose.SIGN_IN,
+                code_form=command.code.form,
+                attempts_max=ATTEMPTS_BY_EMAIL_MAX,
+                newest=NEWEST_BY_EMAIL,
+            )
         return await tx.challenges.charge_by_id(
-            challenge_id,
+            command.target,
             purpose=Purpose.SIGN_IN,
             code_form=command.code.form,
             attempts_max=ctx.otp.attempts_max,
         )
-
-    async def by_email(tx: Tx, email: EmailAddress) -> Sequence[CodeSource]:
-        return await tx.challenges.charge_by_email(
-            ctx.keys.subject_key(email.account_key),
-            purpose=Purpose.SIGN_IN,
-            code_form=command.code.form,
-            attempts_max=ATTEMPTS_BY_EMAIL_MAX,
-            newest=NEWEST_BY_EMAIL,
-        )
-
-    async def statement(tx: Tx) -> Sequence[CodeSource]:
-        if isinstance(command.target, EmailAddress):
-            return await by_email(tx, command.target)
-        return await by_id(tx, command.target)
 
     return await ctx.database.run_statement(statement)
 
