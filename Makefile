@@ -4,7 +4,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # The wheel of the core is built for this environment, wherever make was called from.
-MATURIN := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin
+# pip would tell of every requirement that is there already.
+MATURIN := PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin
 PIP := pip install --quiet --disable-pip-version-check
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
