@@ -9,6 +9,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import assert_never
 
 import structlog
 from asyncpg.connection import LoggedQuery
@@ -21,9 +22,12 @@ from watchword.jobs.supervisor import Supervisor
 from watchword.login.context import LoginContext
 from watchword.mail.ports import Sender
 from watchword.mail.rendering import Renderer
-from watchword.mail.settings import MailSettings, SenderName
+from watchword.mail.settings import PROVIDERS, SenderName
 from watchword.senders.console import ConsoleSender
+from watchword.senders.failover import FailOver
 from watchword.senders.file import FileSender
+from watchword.senders.resend import ResendSender
+from watchword.senders.smtp import SmtpSender
 from watchword.storage.pool import Isolation, Pool
 from watchword.storage.probe import DatabaseProbe
 from watchword.storage.transactions import PgDatabase
@@ -47,7 +51,8 @@ class App:
         keys = config.secrets.key_ring()
         self._pool = Pool(config.database, isolation=isolation, query_logger=query_logger)
         self.database = PgDatabase(self._pool)
-        self._dispatcher = _dispatcher(config, keys, self.database)
+        self._senders = _senders(config)
+        self._dispatcher = _dispatcher(config, keys, self.database, self._senders)
         context = LoginContext(
             database=self.database,
             keys=keys,
@@ -85,6 +90,8 @@ class App:
         """Drains and closes everything."""
         await self._server.drain()
         await self._jobs.stop()
+        for sender in self._senders:
+            await sender.close()
         await self._pool.close()
         _log.info("stopped")
 
@@ -134,21 +141,38 @@ async def _announce(
         on_ready(app)
 
 
-def _dispatcher(config: Config, keys: KeyRing, database: PgDatabase) -> MailDispatcher:
+def _dispatcher(
+    config: Config, keys: KeyRing, database: PgDatabase, senders: list[Sender]
+) -> MailDispatcher:
     return MailDispatcher(
         database,
         keys,
         Renderer(config.mail.from_, config.mail.code_in_subject),
-        _senders(config.mail),
+        senders,
         code_lifetime=config.otp.lifetime,
     )
 
 
-def _senders(settings: MailSettings) -> list[Sender]:
-    made: list[Sender] = []
-    for name in settings.senders:
-        if name is SenderName.CONSOLE:
-            made.append(ConsoleSender())
-        else:
-            made.append(FileSender(settings.file_dir or Path()))
-    return made
+def _senders(config: Config) -> list[Sender]:
+    """Returns what each mail is given to: the development senders, then one of the providers.
+
+    The providers come last: what fails before them costs nobody a second mail.
+    """
+    names = config.mail.senders
+    made = [_sender(name, config) for name in names if name not in PROVIDERS]
+    providers = [_sender(name, config) for name in names if name in PROVIDERS]
+    return [*made, FailOver(providers)] if providers else made
+
+
+def _sender(name: SenderName, config: Config) -> Sender:
+    match name:
+        case SenderName.CONSOLE:
+            return ConsoleSender()
+        case SenderName.FILE:
+            return FileSender(config.mail.file_dir or Path())
+        case SenderName.SMTP:
+            return SmtpSender(config.smtp.server(), allow_plaintext=config.smtp.allow_plaintext)
+        case SenderName.RESEND:
+            return ResendSender(config.resend.key(), base_url=config.resend.base_url)
+        case _:
+            assert_never(name)

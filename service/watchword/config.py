@@ -16,16 +16,27 @@ from watchword.callers.registry import CallerRegistry, parse_caller_keys
 from watchword.errors import ValueRejected
 from watchword.keyring import SecretsSettings
 from watchword.login.context import LoginSettings
-from watchword.mail.settings import MailSettings
+from watchword.mail.settings import MailSettings, SenderName
 from watchword.observability.logging import LogSettings
 from watchword.otp.policy import OtpPolicy
+from watchword.senders.resend import ResendSettings
+from watchword.senders.smtp import SmtpSettings
 from watchword.sessions.model import SessionPolicy
 from watchword.settings import Section
 from watchword.storage.pool import DatabaseSettings
 from watchword.transport.server import ApiSettings
 
 PREFIX = "WATCHWORD_"
-SECRETS = frozenset({"DATABASE__URL", "SECRETS__KEYS", "SECRETS__INDEX_KEY", "CALLERS__KEYS"})
+SECRETS = frozenset(
+    {
+        "CALLERS__KEYS",
+        "DATABASE__URL",
+        "RESEND__API_KEY",
+        "SECRETS__INDEX_KEY",
+        "SECRETS__KEYS",
+        "SMTP__URL",
+    }
+)
 
 # Names that deployments may set already; their parts are not there yet and they do nothing.
 RESERVED = re.compile(
@@ -33,8 +44,6 @@ RESERVED = re.compile(
     r"|ADMIN__(ADDRESS|ALLOW_PLAINTEXT|REFLECTION)"
     r"|METRICS__ADDRESS"
     r"|GATE__ENABLED"
-    r"|RESEND__(API_KEY|API_KEY_FILE|BASE_URL)"
-    r"|SMTP__(URL|URL_FILE|ALLOW_PLAINTEXT)"
     r"|OTP__REQUIRE_CHALLENGE_ID"
     r"|SESSION__IDLE_LIFETIME"
     r"|LIMITS__[A-Z0-9_]+"
@@ -71,6 +80,8 @@ class Config(Section):
     callers: CallersSettings
     api: ApiSettings
     mail: MailSettings
+    smtp: SmtpSettings
+    resend: ResendSettings
     otp: OtpPolicy
     session: SessionPolicy
     login: LoginSettings
@@ -82,6 +93,25 @@ class Config(Section):
             self.caller_registry()
         except ValueRejected as error:
             raise ValueError(f"CALLERS__KEYS {error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _check_senders(self) -> Self:
+        needed = {
+            SenderName.SMTP: ("SMTP__URL", self.smtp.url),
+            SenderName.RESEND: ("RESEND__API_KEY", self.resend.api_key),
+        }
+        missing = [
+            (name, sender)
+            for sender, (name, value) in needed.items()
+            if sender in self.mail.senders and value is None
+        ]
+        if missing:
+            # The first as `_describe` wants it: a name without prefix and quotes.
+            (first, sender), *others = missing
+            words = [f"{first} is required by the sender `{sender}`"]
+            words += [f"`{PREFIX}{name}` by `{sender}`" for name, sender in others]
+            raise ValueError(", ".join(words))
         return self
 
     def caller_registry(self) -> CallerRegistry:

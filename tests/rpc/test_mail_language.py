@@ -1,6 +1,6 @@
 """Which language a mail is asked for in: the request's, else the stored one, else English.
 
-Only English has templates, so that these tests look at what the dispatcher is given to choose from.
+Most of these tests look at what the dispatcher is given to choose from; the last ones at the mails.
 """
 
 import pytest
@@ -62,3 +62,26 @@ async def test_no_language_at_all_is_english(
     mail = (await app.mails.wait_for("ada@example.com"))[0]
     assert asked == [(None, None)]
     assert "sign-in code" in str(mail.get_body(("plain",)))
+
+
+@pytest.mark.parametrize("locale", ["de", "de-CH", "DE"])
+async def test_a_german_request_brings_a_german_mail(app: RunningApp, locale: str) -> None:
+    """The mail that arrives is German throughout, and its code signs in."""
+    registered = await app.register(locale=locale)
+    mail = (await app.mails.wait_for("ada@example.com"))[0]
+    assert mail["Content-Language"] == "de"
+    assert " ist Ihr Code für " in mail["Subject"]
+    assert "ist Ihr Anmeldecode für" in str(mail.get_body(("plain",)).get_content())  # type: ignore[union-attr]  # every mail has one
+    assert '<html lang="de"' in str(mail.get_body(("html",)).get_content())  # type: ignore[union-attr]  # likewise
+    code = await app.mails.code_for("ada@example.com")
+    signed_in = await app.client.verify_otp(challenge_id=registered.challenge.id, code=code)
+    assert signed_in.session_token
+
+
+async def test_an_unknown_language_brings_the_stored_one(app: RunningApp) -> None:
+    """Who registered in German and asks in a language without templates reads German."""
+    await app.register(locale="de-AT")
+    await app.mails.wait_for("ada@example.com")
+    await app.client.send_otp(email="ada@example.com", locale="tlh")
+    mails = await app.mails.wait_for("ada@example.com", count=2)
+    assert [mail["Content-Language"] for mail in mails] == ["de", "de"]

@@ -24,7 +24,8 @@ from watchword.mail.rendering import Renderer
 POLL_SECONDS = 1.0
 BATCH = 100
 CONCURRENT_MAX = 4
-SEND_TIMEOUT_SECONDS = 10.0
+# Two providers may hang one after the other (senders/failover.py); the lease has to outlast both.
+SEND_TIMEOUT_SECONDS = 25.0
 LEASE_LIFETIME = timedelta(seconds=30)
 RETRY_FIRST_SECONDS = 1.0
 RETRY_MAX_SECONDS = 30.0
@@ -112,7 +113,8 @@ class MailDispatcher:
                 for sender in self._senders:
                     await sender.send(message)
         except (SendFailed, TimeoutError) as error:
-            delay = _retry_delay(mail.attempts)
+            asked = error.retry_after if isinstance(error, SendFailed) else None
+            delay = _retry_delay(mail.attempts, asked)
             _log.warning("mail failed", outbox_id=mail.key.id, error=_words(error))
             await self._database.run_statement(lambda tx: tx.outbox.retry_later(mail, delay=delay))
         except SendRefused as error:
@@ -146,9 +148,13 @@ class MailDispatcher:
             return None
 
 
-def _retry_delay(attempts: int) -> timedelta:
+def _retry_delay(attempts: int, retry_after: timedelta | None = None) -> timedelta:
+    """Doubles from attempt to attempt, half of it by chance; never less than was asked for."""
     ceiling = min(RETRY_MAX_SECONDS, RETRY_FIRST_SECONDS * 2 ** min(attempts - 1, 10))
-    return timedelta(seconds=ceiling / 2 + jitter_seconds(ceiling / 2))
+    least = ceiling / 2
+    if retry_after is not None:
+        least = max(least, retry_after.total_seconds())
+    return timedelta(seconds=least + jitter_seconds(ceiling / 2))
 
 
 def _words(error: Exception) -> str:

@@ -5,13 +5,21 @@ the contract suite of `tests/unit/senders/`. It logs nothing of a message but it
 subject and the text hold the code.
 """
 
+from datetime import timedelta
 from typing import Protocol
 
 from watchword.mail.message import Message
 
 
 class SendFailed(Exception):
-    """The mail did not leave now and may later; sending the same message again is safe."""
+    """The mail did not leave now and may later; sending the same message again is safe.
+
+    `retry_after` is how long the other side wants to be left alone, where it said so.
+    """
+
+    def __init__(self, *words: str, retry_after: timedelta | None = None) -> None:
+        super().__init__(*words)
+        self.retry_after = retry_after
 
 
 class SendRefused(Exception):
@@ -34,3 +42,6 @@ class Sender(Protocol):
 
         A message sent twice (same id) counts as one wherever the other side is able to see it.
         """
+
+    async def close(self) -> None:
+        """Lets go of what is held open; `send` isn't called any more."""

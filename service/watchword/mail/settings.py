@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -11,10 +11,16 @@ from watchword.settings import Section
 
 
 class SenderName(StrEnum):
-    """What may stand in WATCHWORD_MAIL__SENDERS; both are for development alone."""
+    """What may stand in WATCHWORD_MAIL__SENDERS."""
 
+    SMTP = "smtp"
+    RESEND = "resend"
     CONSOLE = "console"
     FILE = "file"
+
+
+# Tried in order until one takes the mail; the others are for development and get every mail.
+PROVIDERS: Final = frozenset({SenderName.SMTP, SenderName.RESEND})
 
 
 def _split(names: object) -> object:
@@ -49,11 +55,13 @@ class MailSettings(Section):
 
     @model_validator(mode="after")
     def _check_senders(self) -> Self:
-        if self.senders and not self.allow_development_senders:
+        if set(self.senders) - PROVIDERS and not self.allow_development_senders:
             raise ValueError(
                 "senders `console` and `file` show codes to whoever sees their output; "
                 "set WATCHWORD_MAIL__ALLOW_DEVELOPMENT_SENDERS=true where that is meant"
             )
         if SenderName.FILE in self.senders and self.file_dir is None:
             raise ValueError("file_dir is required by the sender `file`")
+        if PROVIDERS & set(self.senders) and "from_" not in self.model_fields_set:
+            raise ValueError("from is required by the senders `smtp` and `resend`")
         return self

@@ -42,6 +42,9 @@ class ConsoleSender:
                 "hint: keep standard output open, or use the sender `file`"
             ) from None
 
+    async def close(self) -> None:
+        """Leaves the output to whoever opened it."""
+
 
 def _frame(message: Message) -> str:
     lines = (

@@ -47,6 +47,9 @@ class FileSender:
                 f"hint: look at the space and the permissions of `{self._directory}`"
             ) from error
 
+    async def close(self) -> None:
+        """Has nothing open between two mails."""
+
     def _write(self, stem: str, content: bytes) -> None:
         # A new name each time, made 0600: two sends of one id never write into the same file.
         handle, temporary = tempfile.mkstemp(dir=self._directory, prefix=f".{stem}.", suffix=".tmp")

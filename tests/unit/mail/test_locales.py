@@ -99,6 +99,26 @@ def test_the_language_of_a_mail(
     assert negotiate(requested, stored, folders) == chosen
 
 
+@pytest.mark.parametrize(
+    ("requested", "stored", "chosen"),
+    [
+        ("de", None, "de"),
+        ("de-CH", None, "de"),
+        ("DE", None, "de"),
+        ("de-Latn-AT-1996", "en", "de"),
+        ("tlh", "de-CH", "de"),
+        ("tlh", "tlh", "en"),
+        ("en-GB", "de", "en"),
+        (None, None, "en"),
+    ],
+)
+def test_the_languages_that_there_are(
+    requested: str | None, stored: str | None, chosen: str
+) -> None:
+    """German for every German tag in any case; an unknown one goes by the stored, then English."""
+    assert negotiate(requested, stored, available()) == chosen
+
+
 def test_english_is_there() -> None:
     """The last resort exists, and a folder is a language only under a well-formed name."""
     assert "en" in available()

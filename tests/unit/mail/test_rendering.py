@@ -110,6 +110,51 @@ def test_lifetimes_are_said_as_people_do(lifetime: timedelta, said: str) -> None
     assert said.strip() in message.html
 
 
+@pytest.mark.parametrize("locale", ["de", "de-CH", "DE", "de-Latn-AT-1996"])
+@pytest.mark.parametrize("brand", BRANDS)
+@pytest.mark.parametrize("code", CODES)
+def test_a_german_mail(code: str, brand: str, locale: str) -> None:
+    """The same in German: the code unbroken in front, and everything that people need."""
+    message = otp_mail(brand, code=code, locale=locale)
+    assert message.locale == "de"
+    assert message.subject.startswith(f"{code} ist Ihr ")
+    assert message.text.splitlines()[0].startswith(f"{code} ist Ihr Anmeldecode für ")
+    assert code in Text(message.html).texts
+    assert f"\r\nSubject: {code} ".encode() in to_bytes(message)
+    assert b"\r\nContent-Language: de\r\n" in to_bytes(message)
+    assert '<html lang="de"' in message.html
+    for body in (message.text, " ".join(Text(message.html).texts)):
+        said = " ".join(body.replace("\u00a0", " ").split())
+        assert "5 Minuten" in said
+        assert "Geben Sie diesen Code an niemanden weiter" in said
+        assert "wird Sie je danach fragen" in said
+        assert "Sie haben keinen Code angefordert? Dann beachten Sie diese E-Mail nicht" in said
+
+
+def test_a_german_subject_without_the_code() -> None:
+    """The setting holds in every language: neither the subject nor the preview line shows it."""
+    message = otp_mail(locale="de", code_in_subject=False)
+    assert message.subject == "Ihr Anmeldecode für Acme"
+    page = message.html
+    assert "012345" not in page[: page.index("<table")]
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "said"),
+    [
+        (timedelta(minutes=1), " 1 Minute "),
+        (timedelta(minutes=10), " 10 Minuten "),
+        (timedelta(seconds=1), " 1 Sekunde "),
+        (timedelta(seconds=90), " 90 Sekunden "),
+    ],
+)
+def test_german_lifetimes(lifetime: timedelta, said: str) -> None:
+    """Singular and plural."""
+    message = otp_mail(lifetime=lifetime, locale="de")
+    assert said in message.text
+    assert said.strip() in message.html
+
+
 def test_equal_inputs_give_equal_bytes() -> None:
     """Two renderers with one configuration, as on two replicas, write the same mail."""
     assert to_bytes(otp_mail()) == to_bytes(otp_mail())

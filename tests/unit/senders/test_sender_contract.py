@@ -2,8 +2,8 @@
 
 import asyncio
 import io
-import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -13,10 +13,15 @@ from uuid import UUID
 
 import pytest
 
+from tests.support.resend_server import API_KEY, resend_server
+from tests.support.smtp_server import smtp_server
 from watchword.mail.message import Mailbox, Message
 from watchword.mail.ports import Sender, SendFailed
+from watchword.mail.settings import SenderName
 from watchword.senders.console import ConsoleSender
 from watchword.senders.file import FileSender
+from watchword.senders.resend import ResendSender
+from watchword.senders.smtp import SmtpSender, SmtpServer
 
 MESSAGE = Message(
     id=UUID("01890a5d-ac96-8774-bcce-b302099a8057"),
@@ -39,7 +44,8 @@ class Harness:
     break_it: Callable[[], None]
 
 
-def console(_: Path) -> Harness:
+@asynccontextmanager
+async def console(_: Path) -> AsyncIterator[Harness]:
     """The console sender on a stream in memory."""
     stream = io.StringIO()
 
@@ -51,33 +57,57 @@ def console(_: Path) -> Harness:
             mails.append((subject.removeprefix("Subject: "), text[: text.rindex("\n---")] + "\n"))
         return mails
 
-    return Harness(ConsoleSender(stream), sent, stream.close)
+    yield Harness(ConsoleSender(stream), sent, stream.close)
 
 
-def file(folder: Path) -> Harness:
+@asynccontextmanager
+async def file(folder: Path) -> AsyncIterator[Harness]:
     """The file sender in a folder of its own."""
     mails = folder / "mails"
 
     def sent() -> list[tuple[str, str]]:
-        found = []
-        for path in sorted(mails.glob("*.eml")):
-            mail = message_from_bytes(path.read_bytes(), _class=EmailMessage, policy=policy.default)
-            text = mail.get_body(("plain",))
-            assert isinstance(text, EmailMessage)
-            found.append((mail["Subject"], text.get_content().replace("\r\n", "\n")))
-        return found
+        return [read(path.read_bytes()) for path in sorted(mails.glob("*.eml"))]
 
-    def break_it() -> None:
-        mails.rmdir()
-
-    return Harness(FileSender(mails), sent, break_it)
+    yield Harness(FileSender(mails), sent, mails.rmdir)
 
 
-@pytest.fixture(params=[console, file], ids=["console", "file"])
-def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Harness:
+@asynccontextmanager
+async def smtp(_: Path) -> AsyncIterator[Harness]:
+    """The SMTP sender and a real server."""
+    async with smtp_server() as server:
+        sender = SmtpSender(SmtpServer.parse(f"smtp://127.0.0.1:{server.port}"))
+        yield Harness(sender, lambda: [read(mail.content) for mail in server.taken], server.stop)
+
+
+@asynccontextmanager
+async def resend(_: Path) -> AsyncIterator[Harness]:
+    """The Resend sender and a server that speaks like Resend."""
+    async with resend_server() as server:
+        sender = ResendSender(API_KEY, base_url=server.base_url)
+
+        def sent() -> list[tuple[str, str]]:
+            return [(body["subject"], body["text"]) for body in server.sent]
+
+        yield Harness(sender, sent, server.stop)
+
+
+def read(raw: bytes) -> tuple[str, str]:
+    """The subject and the text of a mail."""
+    mail = message_from_bytes(raw, _class=EmailMessage, policy=policy.default)
+    text = mail.get_body(("plain",))
+    assert isinstance(text, EmailMessage)
+    return mail["Subject"], text.get_content().replace("\r\n", "\n")
+
+
+SENDERS = {"console": console, "file": file, "smtp": smtp, "resend": resend}
+
+
+@pytest.fixture(params=SENDERS)
+async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Harness]:
     """Each of the senders in turn."""
-    made: Harness = request.param(tmp_path)
-    return made
+    async with SENDERS[request.param](tmp_path) as made:
+        yield made
+        await made.sender.close()
 
 
 async def test_a_mail_leaves_whole(harness: Harness) -> None:
@@ -120,7 +150,9 @@ async def test_a_sender_leaves_no_code_on_the_other_outputs(
     assert captured.out + captured.err == ""
 
 
-def test_a_sender_has_the_name_of_its_setting(harness: Harness) -> None:
-    """`WATCHWORD_MAIL__SENDERS` names senders by these words."""
-    assert harness.sender.name in {"console", "file"}
-    assert harness.sender.name in os.environ.get("PYTEST_CURRENT_TEST", "")
+def test_a_sender_has_the_name_of_its_setting(
+    harness: Harness, request: pytest.FixtureRequest
+) -> None:
+    """`WATCHWORD_MAIL__SENDERS` names senders by these words, and all of them are tested here."""
+    assert harness.sender.name == request.node.callspec.params["harness"]
+    assert set(SENDERS) == set(SenderName)
