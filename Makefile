@@ -3,15 +3,15 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# The wheel of the core is built for this environment, wherever make was called from.
-# pip would tell of every requirement that is there already.
+# VIRTUAL_ENV: built for this environment, wherever make was called from. PIP_QUIET: pip would name
+# every requirement that is there already.
 MATURIN := PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin
 PIP := pip install --quiet --disable-pip-version-check
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help check-tools build demo dev test lint format types proto bench lock clean
+.PHONY: help check-tools build demo dev test lint format proto bench lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14

@@ -34,7 +34,7 @@ def bearer(key: str) -> list[tuple[str, str]]:
 def refused_credentials(app: RunningApp, key: str) -> dict[str, list[tuple[str, str]]]:
     """Metadata that names no caller of this installation; `key` is a good one."""
     last = "A" if key[-1] != "A" else "E"
-    other = app.config.callers.keys.get_secret_value().split(",")[1].split(":")[2]
+    other = app.service_key(Scope.LOGIN)
     return {
         "no scheme": [("authorization", key)],
         "Basic": [("authorization", f"Basic {key}")],

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from tests.support.running import RunningApp
+from watchword.callers.model import Scope
 from watchword.storage.outbox import OutboxStore
 from watchword.storage.probe import PING
 from watchword_client import auth_service_pb2 as pb
@@ -94,7 +95,7 @@ class Wire:
 
     def __init__(self, app: RunningApp, channel: grpc.aio.Channel) -> None:
         self._channel = channel
-        self.key = app.config.callers.keys.get_secret_value().split(",")[0].split(":")[2]
+        self.key = app.service_key(*Scope)
 
     async def call(
         self,

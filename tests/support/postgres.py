@@ -80,5 +80,14 @@ class DatabaseServer:
             await connection.close(timeout=CONNECT_SECONDS)
 
 
+async def fetch(url: str, statement: str, *arguments: object) -> list[asyncpg.Record]:
+    """Runs a statement on a connection of its own."""
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetch(statement, *arguments)
+    finally:
+        await connection.close()
+
+
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'

@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg
 
+from tests.support.postgres import fetch
 from tests.support.running import MailFolder
 from watchword_client import AsyncClient
 
@@ -49,11 +50,7 @@ class WatchwordProcess:
 
     async def sql(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         """Runs a statement on a connection of its own."""
-        connection = await asyncpg.connect(self.ready["database_url"])
-        try:
-            return await connection.fetch(statement, *arguments)
-        finally:
-            await connection.close()
+        return await fetch(self.ready["database_url"], statement, *arguments)
 
 
 @dataclass(frozen=True)

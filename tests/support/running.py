@@ -4,7 +4,7 @@ import asyncio
 import email
 import email.policy
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -13,17 +13,19 @@ from pathlib import Path
 import asyncpg
 from asyncpg.connection import LoggedQuery
 
+from tests.support.postgres import fetch
 from watchword.app import App
 from watchword.callers.model import Scope
+from watchword.callers.registry import parse_caller_keys
 from watchword.config import PREFIX, Config, load_config
 from watchword.crypto import KeyRing
+from watchword.dev.ready import first_service_key
 from watchword.keyring import SecretsSettings, caller_entry, generate_secrets
 from watchword.storage.pool import Isolation
 from watchword_client import AsyncClient
 from watchword_client import auth_service_pb2 as pb
 
 MAIL_TIMEOUT_SECONDS = 10.0
-CODE_LENGTH_MAX = 13
 
 
 @dataclass
@@ -41,10 +43,6 @@ class Statements:
     def clear(self) -> None:
         """Starts counting anew."""
         self.seen.clear()
-
-    def of(self, *, without: Iterable[str] = ()) -> list[str]:
-        """Returns what was seen, without statements that hold one of these texts."""
-        return [text for text in self.seen if not any(part in text for part in without)]
 
 
 @dataclass
@@ -65,11 +63,7 @@ class RunningApp:
 
     async def sql(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         """Runs a statement on a connection of its own."""
-        connection = await asyncpg.connect(self.database_url)
-        try:
-            return await connection.fetch(statement, *arguments)
-        finally:
-            await connection.close()
+        return await fetch(self.database_url, statement, *arguments)
 
     async def register(self, username: str = "ada", **fields: object) -> pb.RegisterResponse:
         """Registers `<username>@example.com`; other fields as given."""
@@ -96,10 +90,9 @@ class RunningApp:
     def service_key(self, *scopes: Scope) -> str:
         """The configured key that holds exactly these scopes."""
         wanted = frozenset(scopes)
-        for entry in self.config.callers.keys.get_secret_value().split(","):
-            _, names, key = entry.split(":")
-            if frozenset(map(Scope, names.split("+"))) == wanted:
-                return key
+        for entry in parse_caller_keys(self.config.callers.keys.get_secret_value()):
+            if entry.scopes == wanted:
+                return entry.key.reveal()
         raise LookupError(f"no configured key has exactly {sorted(wanted)}")
 
 
@@ -172,7 +165,8 @@ async def running_app(
         await app.start()
         try:
             await app.wait_ready()
-            key = config.callers.keys.get_secret_value().split(",")[0].split(":")[2]
+            key = first_service_key(config)
+            assert key is not None
             async with AsyncClient(app.api_address, service_key=key) as client:
                 yield RunningApp(
                     app=app,

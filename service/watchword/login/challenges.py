@@ -20,6 +20,15 @@ class SignsIn:
 NOBODY = SignsIn()
 
 
+async def signing_in_owner(tx: Tx, user_id: UUID) -> SignsIn:
+    """Signs in the owner of an address, whose own spelling of it then gets the mail.
+
+    Nobody when the account is disabled: its challenges are shadows, by whichever RPC.
+    """
+    user = await tx.users.get(user_id)
+    return SignsIn(user_id=user.id) if user is not None and user.active else NOBODY
+
+
 def new_source(ctx: LoginContext, subject_key: bytes) -> CodeSource:
     """Draws the id and nonce of a sign-in challenge; its slot is the subject's.
 

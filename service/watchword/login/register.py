@@ -6,7 +6,7 @@ from uuid import UUID
 
 from watchword.crypto import new_id, new_user_id, slot_of_subject
 from watchword.errors import EmailTaken, UsernameTaken
-from watchword.login.challenges import NOBODY, SignsIn, issue, new_source
+from watchword.login.challenges import SignsIn, issue, new_source, signing_in_owner
 from watchword.login.context import LoginContext
 from watchword.login.ports import Tx
 from watchword.otp.model import IssuedChallenge
@@ -64,13 +64,10 @@ async def register(ctx: LoginContext, command: RegisterCommand) -> Registered:
         expire_time = await tx.registrations.insert(registration, lifetime=REGISTRATION_LIFETIME)
         challenge = None
         if command.send_otp:
-            signs_in = SignsIn(registration_id=registration.id)
-            if owner_id is not None:
-                # As by SendOtp: the mail goes to the account's own spelling of the address, and
-                # nowhere when the account is disabled.
-                owner = await tx.users.get(owner_id)
-                active = owner is not None and owner.active
-                signs_in = SignsIn(user_id=owner_id) if active else NOBODY
+            if owner_id is None:
+                signs_in = SignsIn(registration_id=registration.id)
+            else:
+                signs_in = await signing_in_owner(tx, owner_id)
             challenge = await issue(ctx, tx, source, signs_in, locale=command.locale)
         return Registered(registration.user_id, expire_time, challenge)
 

@@ -3,7 +3,14 @@
 from uuid import UUID
 
 from watchword.errors import ChallengeClosed
-from watchword.login.challenges import NOBODY, SignsIn, issue, new_source, queue_mail
+from watchword.login.challenges import (
+    NOBODY,
+    SignsIn,
+    issue,
+    new_source,
+    queue_mail,
+    signing_in_owner,
+)
 from watchword.login.context import LoginContext
 from watchword.login.ports import Tx
 from watchword.otp.model import IssuedChallenge, Purpose
@@ -34,8 +41,7 @@ async def send_otp(
 async def _find_whom(ctx: LoginContext, tx: Tx, email: EmailAddress, subject_key: bytes) -> SignsIn:
     user_id = await tx.users.find_by_email(email.account_key)
     if user_id is not None:
-        user = await tx.users.get(user_id)
-        return SignsIn(user_id=user.id) if user is not None and user.active else NOBODY
+        return await signing_in_owner(tx, user_id)
     registration = await tx.registrations.bind_newest(subject_key, lifetime=ctx.otp.lifetime)
     if registration is None:
         return NOBODY
