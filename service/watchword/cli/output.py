@@ -1,0 +1,96 @@
+"""What every command shares: options, the way to the database, results and errors.
+
+Messages start in lower case and have no full stop; an error ends with a `hint:` line and exit code
+1, wrong configuration or usage with 2. Results go to stdout, everything else to stderr.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import asyncpg
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from watchword.config import ConfigError, load_database_settings
+from watchword.dev.demo import DemoFailed
+from watchword.dev.postgres import DevelopmentPostgresError
+from watchword.errors import StorageUnavailable, ValueRejected
+from watchword.login.ports import Database
+from watchword.mail.ports import SenderUnusable
+from watchword.observability.logging import LogSettings, configure_logging
+from watchword.storage.migrate import MigrationError
+from watchword.storage.pool import DatabaseSettings, Pool
+from watchword.storage.transactions import PgDatabase
+from watchword.transport.server import AddressTaken
+
+T = TypeVar("T")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON value on stdout.")]
+UserArgument = Annotated[str, typer.Argument(metavar="USER", help="An id, username or address.")]
+
+
+def on_database(work: Callable[[Database], Awaitable[T]]) -> T:
+    """Runs a use case on the database of the environment."""
+
+    async def connected(settings: DatabaseSettings) -> T:
+        pool = Pool(settings)
+        await pool.open()
+        try:
+            return await work(PgDatabase(pool))
+        finally:
+            await pool.close()
+
+    with errors_told():
+        configure_logging(LogSettings(level="warning"))
+        return asyncio.run(connected(load_database_settings(os.environ)))
+
+
+def show(values: dict[str, Any], *, as_json: bool) -> None:
+    """Prints one thing, a line a field, or as one JSON object."""
+    if as_json:
+        print(json.dumps(values, ensure_ascii=False))
+        return
+    table = Table.grid(padding=(0, 2))
+    for name, value in values.items():
+        text = ", ".join(value) if isinstance(value, list) else value
+        table.add_row(name, "-" if text in (None, "") else str(text))
+    Console(highlight=False, markup=False).print(table)
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """Turns what an operator can mend into a message with a hint; defects keep their traceback."""
+    try:
+        yield
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        fail("", "`watchword secrets generate` makes keys; README.md has a whole environment", 2)
+    except ValueRejected as error:
+        fail(str(error), "see `--help`", 2)
+    except (MigrationError, DevelopmentPostgresError, AddressTaken, SenderUnusable) as error:
+        message, _, hint = str(error).partition("\nhint: ")
+        fail(message, hint)
+    except DemoFailed as error:
+        fail(str(error), "run it again with a clean `make build`")
+    except (StorageUnavailable, asyncpg.PostgresError) as error:
+        fail(
+            f"the database cannot be used: {error.__cause__ or error}",
+            "look at WATCHWORD_DATABASE__URL, and whether `watchword migrate` has run",
+        )
+    except OSError as error:
+        fail(str(error), "look whether the path is there and may be written")
+
+
+def fail(message: str, hint: str, code: int = 1) -> NoReturn:
+    """Ends the command with a message and what to do."""
+    if message:
+        print(f"error: {message}", file=sys.stderr)
+    print(f"hint: {hint}", file=sys.stderr)
+    raise typer.Exit(code)

@@ -1,0 +1,49 @@
+"""`watchword roles ...`: roles and who holds them."""
+
+from typing import Annotated
+
+import typer
+
+from watchword.cli.output import UserArgument, errors_told, fail, on_database
+from watchword.errors import ValueRejected
+from watchword.login.admin import Assigned, assign_role, create_role, find_user
+from watchword.login.ports import Database
+from watchword.roles import rules as role_rules
+
+app = typer.Typer(help="Roles and who holds them.", no_args_is_help=True)
+
+
+@app.command("create")
+def roles_create(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    permission: Annotated[
+        list[str] | None, typer.Option("--permission", help="May be given several times.")
+    ] = None,
+) -> None:
+    """Make a role with its permissions."""
+    with errors_told():
+        for kind, text in [("role", name), *(("permission", p) for p in permission or ())]:
+            try:
+                role_rules.name(text)
+            except ValueRejected as error:
+                raise ValueRejected(f"the name of the {kind} {error}") from None
+    made = on_database(lambda database: create_role(database, name, permission or ()))
+    if not made:
+        fail(f"there is a role `{name}` already", "it stays as it is; choose another name")
+    print(f"created role `{name}`")
+
+
+@app.command("assign")
+def roles_assign(user: UserArgument, role: Annotated[str, typer.Argument(metavar="ROLE")]) -> None:
+    """Give a role to a user."""
+
+    async def assign(database: Database) -> Assigned | None:
+        found = await find_user(database, user)
+        return None if found is None else await assign_role(database, role, found[0].id)
+
+    outcome = on_database(assign)
+    if outcome is None:
+        fail(f"no user `{user}`", "give an id, a username or an address")
+    if outcome is Assigned.NO_SUCH_ROLE:
+        fail(f"no role `{role}`", f"make it with `watchword roles create {role}`")
+    print("the user holds it already" if outcome is Assigned.ALREADY else f"assigned `{role}`")
