@@ -1,8 +1,8 @@
 """The composition root: the only file that knows every class.
 
 `App` is one process of Watchword. It starts NOT_SERVING, serves once the database is there with
-this program's schema, and on SIGTERM drains: NOT_SERVING, finish calls, stop the jobs, close the
-pool.
+this program's schema, and on SIGTERM drains: NOT_SERVING, finish calls and mails under way, stop
+the jobs, close the pool.
 """
 
 import asyncio
@@ -89,6 +89,7 @@ class App:
     async def stop(self) -> None:
         """Drains and closes everything."""
         await self._server.drain()
+        await self._dispatcher.drain()
         await self._jobs.stop()
         for sender in self._senders:
             await sender.close()
@@ -173,6 +174,7 @@ def _sender(name: SenderName, config: Config) -> Sender:
         case SenderName.SMTP:
             return SmtpSender(config.smtp.server(), allow_plaintext=config.smtp.allow_plaintext)
         case SenderName.RESEND:
-            return ResendSender(config.resend.key(), base_url=config.resend.base_url)
+            resend = config.resend
+            return ResendSender(resend.key(), base_url=resend.base_url, rate=resend.rate)
         case _:
             assert_never(name)

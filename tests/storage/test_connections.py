@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from datetime import timedelta
 from urllib.parse import quote
 
@@ -126,24 +126,58 @@ async def test_every_connection_is_set_up(database_url: str) -> None:
 
 
 async def test_no_free_connection_is_overload(database_url: str) -> None:
-    """A call waits for `acquire_timeout` and no longer, and those that had one finish."""
+    """A call waits for `acquire_timeout` and no longer, and those that had one finish.
+
+    Overload is when others are being answered; when nobody is, the database is unavailable.
+    """
     async with open_database(database_url, pool_size=2, acquire_timeout=SHORT) as database:
         finish = asyncio.Event()
 
-        async def work(tx: Tx) -> int:
-            await finish.wait()
+        async def work(tx: Tx, end: Awaitable[object]) -> int:
+            await end
             return await ping(tx)
 
-        busy = [asyncio.create_task(database.run_tx(work)) for _ in range(2)]
-        await asyncio.sleep(0.1)
-        start = time.monotonic()
-        for run in (database.run_tx, database.run_statement):
-            with pytest.raises(Overloaded):
-                await run(ping)
-        assert 0.4 <= time.monotonic() - start < 2
+        def start(end: Awaitable[object]) -> asyncio.Task[int]:
+            return asyncio.create_task(database.run_tx(lambda tx: work(tx, end)))
+
+        stuck = start(finish.wait())
+        others = [start(asyncio.sleep(0.15)), start(asyncio.sleep(1))]
+        await asyncio.sleep(0)
+        began = time.monotonic()
+        with pytest.raises(Overloaded):
+            await database.run_statement(ping)
+        with pytest.raises(StorageUnavailable):
+            await database.run_tx(ping)
+        assert 0.4 <= time.monotonic() - began < 2
         finish.set()
-        assert await asyncio.gather(*busy) == [1, 1]
+        assert await asyncio.gather(stuck, *others) == [1, 1, 1]
         assert await database.run_tx(ping) == 1
+
+
+async def test_a_line_that_is_too_long_is_refused_at_once(database_url: str) -> None:
+    """At the pace of the last answers the call would wait for longer than `acquire_timeout`.
+
+    With 2 connections lent for 0.1 s each, 0.2 s are 4 in the line: of 20 at once at most 6 or so
+    are answered, and none of the refused has waited in vain.
+    """
+    wait = timedelta(milliseconds=200)
+    async with open_database(database_url, pool_size=2, acquire_timeout=wait) as database:
+
+        async def slow() -> str:
+            try:
+                await database.run_statement(lambda tx: raw(tx).fetchval("SELECT pg_sleep(0.1)"))
+            except Overloaded:
+                return "refused"
+            return "answered"
+
+        for _ in range(30):
+            assert await slow() == "answered"
+        tasks = [asyncio.create_task(slow()) for _ in range(20)]
+        await asyncio.sleep(0.03)
+        outcomes = [task.result() for task in tasks if task.done()]
+        assert len(outcomes) >= 12
+        assert set(outcomes) == {"refused"}
+        assert (await asyncio.gather(*tasks)).count("answered") >= 2
 
 
 @pytest.fixture

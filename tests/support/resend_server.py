@@ -33,7 +33,7 @@ class ResendServerDouble:
     """What was asked, what was sent, and the errors that come first.
 
     `hang` and `cut` are for the next calls: silence and a closed connection, before or, with
-    `after_sending`, after the mail was taken.
+    `after_sending`, after the mail was taken. `delay_seconds` passes before each answer.
     """
 
     base_url: str = ""
@@ -44,6 +44,8 @@ class ResendServerDouble:
     hang: bool = False
     cut: bool = False
     after_sending: bool = False
+    delay_seconds: float = 0.0
+    asked: int = 0
     _first: dict[str, tuple[bytes, dict[str, Any]]] = field(default_factory=dict)
     _listener: asyncio.Server | None = None
 
@@ -78,6 +80,8 @@ class ResendServerDouble:
             body = await reader.readexactly(int(headers["content-length"]))
             assert head[0] == "POST /emails HTTP/1.1", head[0]
             extra: dict[str, str] = {}
+            self.asked += 1
+            await asyncio.sleep(self.delay_seconds)
             if self.after_sending:
                 self.answer(headers, body)
             if self.hang:

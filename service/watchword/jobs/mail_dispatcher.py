@@ -7,6 +7,7 @@ code is used, ended or expired.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 import structlog
@@ -22,11 +23,12 @@ from watchword.mail.rendering import Renderer
 
 # A new mail of this process is seen at once; those of a replica that died, within this.
 POLL_SECONDS = 1.0
-BATCH = 100
-CONCURRENT_MAX = 4
+BATCH = 200
+CONCURRENT_MAX = 8
 # Two providers may hang one after the other (senders/failover.py); the lease has to outlast both.
 SEND_TIMEOUT_SECONDS = 25.0
 LEASE_LIFETIME = timedelta(seconds=30)
+DRAIN_SECONDS = 5.0
 RETRY_FIRST_SECONDS = 1.0
 RETRY_MAX_SECONDS = 30.0
 
@@ -51,6 +53,8 @@ class MailDispatcher:
         self._senders = senders
         self._code_lifetime = code_lifetime
         self._wake = asyncio.Event()
+        self._under_way: set[OutboxKey] = set()
+        self._draining = False
 
     def wake(self) -> None:
         """Says that a mail was queued."""
@@ -58,35 +62,51 @@ class MailDispatcher:
 
     async def run(self) -> None:
         """Sends for ever; a database that is gone is waited for."""
-        while True:
-            self._wake.clear()
-            try:
-                more = await self._send_batch()
-            except (StorageUnavailable, Overloaded):
-                more = False
-            if not more:
-                await self._wait()
-
-    async def _wait(self) -> None:
-        try:
-            async with asyncio.timeout(POLL_SECONDS):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
-
-    async def _send_batch(self) -> bool:
-        """Sends one batch; whether there may be more."""
-        keys = await self._database.run_statement(lambda tx: tx.outbox.candidates(limit=BATCH))
         places = asyncio.Semaphore(CONCURRENT_MAX)
 
-        async def one(key: OutboxKey) -> None:
-            async with places:
+        async def deliver(key: OutboxKey) -> None:
+            try:
                 await self._lease_and_send(key)
+            finally:
+                self._under_way.discard(key)
+                places.release()
 
-        async with asyncio.TaskGroup() as group:
-            for key in shuffled(keys):
-                group.create_task(one(key))
-        return len(keys) == BATCH
+        async with asyncio.TaskGroup() as deliveries:
+            while True:
+                self._wake.clear()
+                keys = await self._candidates()
+                # One slow mail keeps its own place and no other: the next begins as one comes free.
+                for key in shuffled([key for key in keys if key not in self._under_way]):
+                    await places.acquire()
+                    if self._draining:
+                        places.release()
+                        break
+                    self._under_way.add(key)
+                    deliveries.create_task(deliver(key))
+                if self._draining or len(keys) < BATCH:
+                    await self._wait()
+
+    async def drain(self) -> None:
+        """Begins no further mail; returns when those under way have ended, or after 5 seconds.
+
+        One that is cut off later may have been taken already, and leave a second time.
+        """
+        self._draining = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while self._under_way:
+                    await asyncio.sleep(0.02)
+
+    async def _candidates(self) -> Sequence[OutboxKey]:
+        try:
+            return await self._database.run_statement(lambda tx: tx.outbox.candidates(limit=BATCH))
+        except (StorageUnavailable, Overloaded):
+            return ()
+
+    async def _wait(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._wake.wait()
 
     async def _lease_and_send(self, key: OutboxKey) -> None:
         try:
@@ -109,7 +129,8 @@ class MailDispatcher:
             await self._database.run_statement(lambda tx: tx.outbox.drop(mail))
             return
         try:
-            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+            # Not a moment after the code's end, however long a provider takes.
+            async with asyncio.timeout(min(SEND_TIMEOUT_SECONDS, mail.time_left.total_seconds())):
                 for sender in self._senders:
                     await sender.send(message)
         except (SendFailed, TimeoutError) as error:

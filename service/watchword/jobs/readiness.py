@@ -28,6 +28,9 @@ class Probe(Protocol):
     async def missing_migrations(self) -> int:
         """Returns how many migrations of this program are not applied."""
 
+    async def reconnect(self) -> None:
+        """Has every connection made anew: those that hang may lead nowhere for ever."""
+
 
 class Readiness:
     """Probes once a second and tells when the answer changes."""
@@ -58,6 +61,8 @@ class Readiness:
             self._failures += 1
             # The driver's own words: this is where an operator looks first.
             self._report(f"{type(error).__name__}: {error}")
+            if isinstance(error, TimeoutError):
+                await self._probe.reconnect()
             return bool(self._ready) and self._failures < FAILURES_MAX
         self._failures = 0
         self._report(problem)

@@ -25,7 +25,8 @@ class OutboxKey:
 class LeasedMail:
     """A mail that this dispatcher alone may send until the lease ends.
 
-    `wanted` is False once its challenge is used, ended or expired. `attempts` counts this one.
+    `wanted` is False once its challenge is used, ended or expired; until the last it has
+    `time_left`. `attempts` counts this one.
     `queued_time` dates the mail, so that a second attempt sends the same bytes.
     """
 
@@ -38,6 +39,7 @@ class LeasedMail:
     user_id: UUID | None
     registration_id: UUID | None
     wanted: bool
+    time_left: timedelta
     queued_time: datetime
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx2
+from aiolimiter import AsyncLimiter
 from pydantic import Field, SecretStr, field_validator
 
 from watchword.mail.message import Message
@@ -22,11 +23,10 @@ RETRY_AFTER_MAX: Final = timedelta(minutes=5)
 # Quotas of the account, 429 like the rate but not for soon: another sender has to take the mail.
 QUOTAS: Final = frozenset({"daily_quota_exceeded", "monthly_quota_exceeded"})
 QUOTA_PAUSE: Final = timedelta(minutes=5)
-# About the mail itself: bad request, another body under the same key, too large, a bad field. The
-# other errors are the configuration's or the moment's, and the mail is worth keeping until then.
-REFUSED: Final = frozenset({400, 409, 413, 422})
 # The first call with the same key has not ended: the one 409 that passes.
 IN_PROGRESS: Final = "concurrent_idempotent_requests"
+# The key or the domain: the operator's to mend, and nobody waits for a code until then.
+CONFIGURATION: Final = frozenset({401, 403})
 KIND_CHARACTERS_MAX: Final = 64
 
 
@@ -36,6 +36,13 @@ class ResendSettings(Section):
     api_key: SecretStr | None = Field(None, description="Resend's key, `re_...`")
     base_url: str = Field(
         DEFAULT_BASE_URL, description="`https://...`, or `http://...` on loopback"
+    )
+    rate: float = Field(
+        5.0,
+        ge=1,
+        le=1000,
+        description="mails a second that this process hands over, evenly spaced; Resend allows a "
+        "team 5 unless agreed otherwise, for all replicas together",
     )
 
     @field_validator("api_key")
@@ -74,8 +81,11 @@ class ResendSender:
 
     name: Final = "resend"
 
-    def __init__(self, api_key: str, *, base_url: str = DEFAULT_BASE_URL) -> None:
-        """Opens nothing yet."""
+    def __init__(
+        self, api_key: str, *, base_url: str = DEFAULT_BASE_URL, rate: float = 5.0
+    ) -> None:
+        """Opens nothing yet; `rate` is mails a second, one after the other and never in a burst."""
+        self._rate = AsyncLimiter(1, 1 / rate)
         self._client = httpx2.AsyncClient(
             base_url=base_url,
             headers={"Authorization": f"Bearer {api_key}"},
@@ -90,6 +100,7 @@ class ResendSender:
 
     async def send(self, message: Message) -> None:
         """Sends one mail; raises SendFailed for what may pass, SendRefused for what will not."""
+        await self._rate.acquire()
         try:
             response = await self._client.post(
                 "/emails", json=_body(message), headers={"Idempotency-Key": str(message.id)}
@@ -127,14 +138,14 @@ def _raise_for(response: httpx2.Response) -> None:
     if status == httpx2.codes.TOO_MANY_REQUESTS:
         pause = QUOTA_PAUSE if kind in QUOTAS else _retry_after(response)
         raise SendFailed(words, retry_after=pause)
-    if status in REFUSED and kind != IN_PROGRESS:
-        raise SendRefused(words)
-    if status >= httpx2.codes.INTERNAL_SERVER_ERROR or status in REFUSED:
+    if status >= httpx2.codes.INTERNAL_SERVER_ERROR or kind == IN_PROGRESS:
         raise SendFailed(words)
-    raise SendFailed(
-        f"{words}\nhint: look at WATCHWORD_RESEND__API_KEY and WATCHWORD_RESEND__BASE_URL, and at "
-        "the domain in WATCHWORD_MAIL__FROM, which has to be verified with Resend"
-    )
+    if status in CONFIGURATION:
+        words += (
+            "\nhint: look at WATCHWORD_RESEND__API_KEY, and at the domain in WATCHWORD_MAIL__FROM, "
+            "which has to be verified with Resend"
+        )
+    raise SendRefused(words)
 
 
 def _kind(response: httpx2.Response) -> str:

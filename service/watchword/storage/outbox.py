@@ -52,7 +52,8 @@ class OutboxStore:
           AND c.slot = $1 AND c.id = o.challenge_id
         RETURNING o.attempts, o.locale, c.id AS challenge_id, c.purpose, c.subject_key, c.nonce,
                   c.key_id, c.code_form, c.user_id, c.registration_id, o.create_time AS queued_time,
-                  c.consume_time IS NULL AND c.end_time IS NULL AND c.expire_time > now() AS wanted
+                  c.consume_time IS NULL AND c.end_time IS NULL AND c.expire_time > now() AS wanted,
+                  c.expire_time - now() AS time_left
     """
 
     async def lease(
@@ -71,6 +72,7 @@ class OutboxStore:
             user_id=row["user_id"],
             registration_id=row["registration_id"],
             wanted=row["wanted"],
+            time_left=row["time_left"],
             queued_time=row["queued_time"],
         )
 

@@ -1,9 +1,10 @@
 """Connections to PostgreSQL: how many, how long to wait for one, and how each is set up."""
 
 import asyncio
+import math
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from typing import Literal, Self, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -19,6 +20,13 @@ from watchword.settings import Duration, Section, is_loopback
 # What the pool lends: a proxy of a connection, useless once it is given back.
 # Quoted: the class is generic in its stubs alone.
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+# What closing a connection may take; idle ones are given back without any exchange.
+RELEASE_SECONDS = 1.0
+# So many statements of a transaction may take as long as one may.
+TRANSACTION_STATEMENTS = 4
+# How much the last loan says about the next: about ten of them decide.
+PACE_WEIGHT = 0.1
 
 # By name and never the server's default. Production runs at the first; the others are for tests.
 Isolation = Literal["read_committed", "repeatable_read", "serializable"]
@@ -109,7 +117,12 @@ async def _keep_session_state(connection: asyncpg.Connection) -> None:
 
 
 class Pool:
-    """A bounded pool; opens its connections when they are first wanted."""
+    """A bounded pool; opens its connections when they are first wanted.
+
+    The driver's own time-outs wait for the server to confirm a cancel, for ever when it is frozen.
+    Nothing here does: whoever is cancelled leaves a connection that is cut off there and then, and
+    the server rolls back what it was doing.
+    """
 
     def __init__(
         self,
@@ -120,8 +133,14 @@ class Pool:
     ) -> None:
         self.isolation: Isolation = isolation
         self._settings = settings
+        self._wait_seconds = settings.acquire_timeout.total_seconds()
+        # What the longest transaction may take; the deadlines of calls are shorter.
+        self.longest_seconds = (
+            settings.acquire_timeout + TRANSACTION_STATEMENTS * settings.statement_timeout
+        ).total_seconds()
         self._query_logger = query_logger
         self._pool: asyncpg.Pool | None = None
+        self._line = _Line(settings.pool_size)
 
     async def open(self) -> None:
         """Makes the pool; PostgreSQL need not be there yet."""
@@ -130,12 +149,14 @@ class Pool:
             self._settings.url.get_secret_value(),
             min_size=0,
             max_size=self._settings.pool_size,
-            timeout=self._settings.acquire_timeout.total_seconds(),
+            timeout=self._wait_seconds,
             command_timeout=None,
             init=self._init,
             reset=_keep_session_state,
             server_settings={
                 "application_name": "watchword",
+                # A backend whose client has cut the connection off should not go on for long.
+                "client_connection_check_interval": "500",
                 "default_transaction_isolation": self.isolation.replace("_", " "),
                 "idle_in_transaction_session_timeout": "10000",
                 # The statements are small: compiling one costs more than it runs.
@@ -160,19 +181,76 @@ class Pool:
             self._pool.terminate()
         self._pool = None
 
+    async def reconnect(self) -> None:
+        """Replaces every connection at its next use: after a hang they may lead nowhere."""
+        if self._pool is not None:
+            await self._pool.expire_connections()
+
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """Lends a connection; raises Overloaded when every one stayed busy."""
+    async def connection(self, *, wait_seconds: float | None = None) -> AsyncIterator[Connection]:
+        """Lends a connection; one that its user was cancelled on is cut off.
+
+        Raises Overloaded when all stayed busy for `acquire_timeout`, and at once when the line is
+        longer than that; the driver's errors and TimeoutError when PostgreSQL does not answer.
+        Who gives `wait_seconds` waits for so long, however long the line.
+        """
         if self._pool is None:
             raise RuntimeError("the pool is not open")
-        wait_seconds = self._settings.acquire_timeout.total_seconds()
+        if wait_seconds is None:
+            wait_seconds = self._wait_seconds
+            if self._line.is_too_long(wait_seconds):
+                raise Overloaded
         try:
-            connection = await self._pool.acquire(timeout=wait_seconds)
+            with self._line.waiting():
+                connection = await self._pool.acquire(timeout=wait_seconds)
         except TimeoutError:
-            if self._pool.get_size() >= self._settings.pool_size:
+            # Busy is one thing, frozen another.
+            if self._line.moved_within(wait_seconds):
                 raise Overloaded from None
             raise
+        lent = self._line.now()
         try:
             yield connection
+            self._line.answered(lent)
+        except asyncio.CancelledError:
+            with suppress(asyncpg.InterfaceError):  # it has died by itself, and the pool knows
+                connection.terminate()
+            raise
         finally:
-            await self._pool.release(connection, timeout=5)
+            await self._pool.release(connection, timeout=RELEASE_SECONDS)
+
+
+class _Line:
+    """Who waits for a connection, and how fast the line moves; times are the loop's, in seconds."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._waiting = 0
+        self._pace_seconds = 0.0
+        self._last_answer = -math.inf
+
+    @staticmethod
+    def now() -> float:
+        return asyncio.get_running_loop().time()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
+    def answered(self, lent: float) -> None:
+        """Notes that a connection came back in good order."""
+        self._last_answer = self.now()
+        self._pace_seconds += PACE_WEIGHT * (self._last_answer - lent - self._pace_seconds)
+
+    def moved_within(self, seconds: float) -> bool:
+        """Whether somebody got an answer: a database that is slow, and not one that is gone."""
+        return self.now() - self._last_answer <= seconds
+
+    def is_too_long(self, seconds: float) -> bool:
+        """Whether one more would wait longer, at the pace of the last answers."""
+        wait = self._waiting / self._places * self._pace_seconds
+        return wait > seconds and self.moved_within(seconds)

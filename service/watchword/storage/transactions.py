@@ -122,6 +122,9 @@ class PgDatabase:
             await transaction.start()
             try:
                 result = await fn(PgTx(connection))
+            except asyncio.CancelledError:
+                # The pool cuts the connection off; a frozen server would never answer a ROLLBACK.
+                raise
             except BaseException:
                 # A connection that is gone has rolled back by itself; what was raised stays.
                 with suppress(*_CONNECTION_LOST):
@@ -148,7 +151,11 @@ class PgDatabase:
         return await self._repeat(attempt)
 
     async def _repeat(self, attempt: Callable[[Connection], Awaitable[T]]) -> T:
-        async with _translated(), self._pool.connection() as connection:
+        async with (
+            _translated(),
+            asyncio.timeout(self._pool.longest_seconds),
+            self._pool.connection() as connection,
+        ):
             for number in range(1, ATTEMPTS_MAX + 1):
                 try:
                     return await attempt(connection)

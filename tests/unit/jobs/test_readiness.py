@@ -31,6 +31,9 @@ class Script:
         self.asked.append("schema")
         return await self._answer()
 
+    async def reconnect(self) -> None:
+        self.asked.append("reconnect")
+
     async def _answer(self) -> int:
         letter = next(self._answers, "")
         if letter == "x":

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import re
 from dataclasses import replace
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 
@@ -124,22 +126,35 @@ async def test_what_may_pass_and_what_will_not(
 
 
 @pytest.mark.parametrize("status", [301, 401, 403, 404, 405, 451])
-async def test_what_an_operator_has_to_mend(status: int) -> None:
-    """A wrong key, domain or base URL: the mail waits, and the hint names the settings."""
+async def test_what_time_does_not_mend(status: int) -> None:
+    """A wrong key, domain or base URL is permanent; for the first two the hint names settings."""
     async with resend_server() as server:
         sender = ResendSender(API_KEY, base_url=server.base_url)
         server.errors.append(Answer(status, "restricted_api_key"))
-        with pytest.raises(SendFailed, match=r"(?s)hint: .*RESEND__API_KEY.*MAIL__FROM") as caught:
+        with pytest.raises(SendRefused, match=str(status)) as caught:
             await sender.send(MESSAGE)
         await sender.close()
     assert_discreet(caught.value)
+    hint = re.search(r"(?s)hint: .*RESEND__API_KEY.*MAIL__FROM", str(caught.value))
+    assert (hint is not None) == (status in {401, 403})
+
+
+async def test_mails_leave_at_an_even_pace() -> None:
+    """All tasks of a process share one bucket, which holds no burst: Resend counts each second."""
+    async with resend_server() as server:
+        sender = ResendSender(API_KEY, base_url=server.base_url, rate=20)
+        started = asyncio.get_running_loop().time()
+        await asyncio.gather(*(sender.send(replace(MESSAGE, id=uuid4())) for _ in range(7)))
+        assert asyncio.get_running_loop().time() - started >= 6 / 20
+        await sender.close()
+    assert len(server.sent) == 7
 
 
 async def test_a_wrong_key_is_not_shown() -> None:
-    """The server answers 401 to it; the mail waits."""
+    """The server answers 401 to it."""
     async with resend_server() as server:
         sender = ResendSender("re_other_CANARY", base_url=server.base_url)
-        with pytest.raises(SendFailed, match="401 missing_api_key") as caught:
+        with pytest.raises(SendRefused, match="401 missing_api_key") as caught:
             await sender.send(MESSAGE)
         await sender.close()
     assert "CANARY" not in str(caught.value) + repr(sender)
