@@ -29,8 +29,11 @@ class ProcessFailed(Exception):
 
 
 @contextlib.contextmanager
-def watchword_server() -> Iterator[dict[str, Any]]:
-    """Runs a whole temporary installation and yields what its ready file says."""
+def watchword_server(**settings: str) -> Iterator[dict[str, Any]]:
+    """Runs a whole temporary installation and yields what its ready file says.
+
+    Settings like OTP__LIFETIME="45s" come over the benchmark's own.
+    """
     with tempfile.TemporaryDirectory(prefix="watchword-bench-") as folder:
         ready, log = Path(folder, "ready.json"), Path(folder, "log")
         # Nothing else of the environment: the figures are of the defaults, but for send and call
@@ -41,6 +44,7 @@ def watchword_server() -> Iterator[dict[str, Any]]:
             "WATCHWORD_LOG__LEVEL": "warning",
             "WATCHWORD_MAIL__SENDERS": "file",
             "WATCHWORD_LIMITS__ENABLED": "false",
+            **{f"WATCHWORD_{name}": value for name, value in settings.items()},
         }
         with log.open("wb") as output:
             process = subprocess.Popen(

@@ -253,10 +253,7 @@ async def test_a_network_that_hangs(installation: Installation) -> None:
 
 
 async def test_a_network_that_forgets(installation: Installation) -> None:
-    """The connections that there are lead nowhere for ever, as after a fail-over.
-
-    Seen to fail without `reconnect`: each connection of the pool costs one more call its 2 s.
-    """
+    """The connections that there are lead nowhere for ever, as after a fail-over."""
     proxy = installation.proxy
 
     async def new_ones_only() -> None:
@@ -264,6 +261,19 @@ async def test_a_network_that_forgets(installation: Installation) -> None:
         await proxy.tell("pass")
 
     assert_unavailable(await hold(installation, lambda: proxy.tell("hang"), new_ones_only))
+
+
+async def test_idle_connections_that_are_forgotten(installation: Installation) -> None:
+    """The probe finds out while nobody calls: afterwards no call meets a connection that is dead.
+
+    Seen to fail without `reconnect`: the probe finds one of them at a time.
+    """
+    client, proxy = installation.app.client, installation.proxy
+    await asyncio.gather(*(client.validate_session(installation.token) for _ in range(CALLERS)))
+    await proxy.tell("forget")
+    await asyncio.sleep(4 + WELL_AGAIN_SECONDS)
+    for _ in range(POOL_SIZE):
+        await asyncio.gather(*(client.validate_session(installation.token) for _ in range(2)))
 
 
 async def test_a_network_that_resets(installation: Installation) -> None:

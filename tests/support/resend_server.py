@@ -49,6 +49,12 @@ class ResendServerDouble:
     _first: dict[str, tuple[bytes, dict[str, Any]]] = field(default_factory=dict)
     _listener: asyncio.Server | None = None
 
+    async def listen(self) -> None:
+        """Takes connections, after a `stop` where it did before."""
+        port = int(self.base_url.rpartition(":")[2] or 0)
+        self._listener = await asyncio.start_server(self.serve, "127.0.0.1", port)
+        self.base_url = f"http://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
+
     def stop(self) -> None:
         """Takes no further connection."""
         assert self._listener is not None
@@ -114,10 +120,8 @@ class ResendServerDouble:
 async def resend_server() -> AsyncIterator[ResendServerDouble]:
     """Starts a server on a free port."""
     double = ResendServerDouble()
-    listener = await asyncio.start_server(double.serve, "127.0.0.1", 0)
-    double._listener = listener
-    double.base_url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    await double.listen()
     try:
         yield double
     finally:
-        listener.close()
+        double.stop()

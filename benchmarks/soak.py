@@ -1,0 +1,114 @@
+"""`python -m benchmarks.soak [--minutes N]`: does anything grow while the service is busy?
+
+People sign in, are validated and sign out at an even rate, about half of what the machine takes.
+After a warm-up the server's memory may grow by at most 5 %, and its open files by no more than the
+connections of its pool; when the load ends every one of these is idle. Exits with 1 when one is
+missed.
+"""
+
+import argparse
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from benchmarks.load_sign_ins import Codes
+from benchmarks.machine import facts
+from benchmarks.processes import ProcessFailed, watchword_server
+from benchmarks.table import table
+from watchword_client import AsyncClient, WatchwordError
+
+SIGN_INS_PER_SECOND = 40
+VALIDATIONS = 5
+WARM_UP_SHARE = 0.25
+GROWTH_MAX = 0.05
+POOL_SIZE = 10
+SAMPLES = 12
+TIMEOUT_SECONDS = 20.0
+
+# Ours are all idle, outside of a transaction.
+IN_USE = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE application_name = 'watchword' AND state IS DISTINCT FROM 'idle'
+"""
+
+
+async def soak(ready: dict[str, Any], seconds: float) -> list[tuple[float, int, int]]:
+    """Runs the load; returns samples of (seconds, resident KiB, open files)."""
+    connection = await asyncpg.connect(ready["database_url"])
+    client = AsyncClient(ready["api"], service_key=ready["service_key"], timeout=TIMEOUT_SECONDS)
+    codes = Codes(connection, ready)
+    samples: list[tuple[float, int, int]] = []
+    started = time.monotonic()
+
+    async def one(number: int) -> None:
+        answer = await client.register(
+            full_name="Ada Lovelace",
+            username=f"person{number}",
+            email=f"person{number}@example.com",
+            send_otp=True,
+        )
+        code = await codes.mailed_code(answer.challenge.id)
+        signed_in = await client.verify_otp(challenge_id=answer.challenge.id, code=code)
+        for _ in range(VALIDATIONS):
+            await client.validate_session(signed_in.session_token)
+        await client.revoke(signed_in.session_token)
+
+    async def sample() -> None:
+        while True:
+            await asyncio.sleep(seconds / SAMPLES)
+            samples.append((time.monotonic() - started, *_size(ready["pid"])))
+
+    try:
+        sampling = asyncio.create_task(sample())
+        async with asyncio.TaskGroup() as group:
+            for number in range(int(seconds * SIGN_INS_PER_SECOND)):
+                await asyncio.sleep(started + number / SIGN_INS_PER_SECOND - time.monotonic())
+                group.create_task(one(number))
+        sampling.cancel()
+        await asyncio.sleep(2)
+        samples.append((time.monotonic() - started, *_size(ready["pid"])))
+        in_use = await connection.fetchval(IN_USE)
+        print(facts(await connection.fetchval("SHOW server_version")))
+        if in_use:
+            sys.exit(f"missed: {in_use} connections are still in use")
+    finally:
+        await client.close()
+        await connection.close()
+    return samples
+
+
+def _size(pid: int) -> tuple[int, int]:
+    """Returns the resident KiB and the number of open files of a process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    resident = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+    return int(resident.split()[1]), len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def main() -> None:
+    """Measures and prints the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    seconds = parser.parse_args().minutes * 60
+    try:
+        with watchword_server() as ready:
+            samples = asyncio.run(soak(ready, seconds))
+    except (ProcessFailed, WatchwordError) as error:
+        sys.exit(f"error: {error}")
+    rows = [
+        [f"{at:.0f} s", f"{resident / 1024:.1f}", str(files)] for at, resident, files in samples
+    ]
+    print("", table(["after", "resident MiB", "open files"], rows), sep="\n")
+    warm = next(s for s in samples if s[0] >= seconds * WARM_UP_SHARE)
+    growth = samples[-1][1] / warm[1] - 1
+    files = samples[-1][2] - warm[2]
+    print(f"\nsince {warm[0]:.0f} s: resident {growth:+.1%}, open files {files:+d}")
+    if growth > GROWTH_MAX or files > POOL_SIZE:
+        sys.exit("missed: something grows")
+
+
+if __name__ == "__main__":
+    main()
