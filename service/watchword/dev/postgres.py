@@ -128,7 +128,7 @@ def _locked_folder(data_dir: Path, binaries: Binaries) -> Iterator[None]:
         except BlockingIOError as error:
             raise DevelopmentPostgresError(
                 f"another process runs PostgreSQL on `{data_dir}`",
-                "stop that process, or use a data folder of your own",
+                "stop that process, or use another data folder (`dev --ephemeral` has its own)",
             ) from error
         # Before any change: the folder may be somebody's home.
         names = [path.name for path in data_dir.iterdir()]
