@@ -8,7 +8,6 @@ ephemeral one stands in a temporary folder.
 import contextlib
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from pathlib import Path
 
 from watchword.config import PREFIX, Config, load_config
 from watchword.crypto import new_id, new_user_id, slot_of_subject
-from watchword.dev.postgres import DevelopmentPostgresError, start
+from watchword.dev.ownership import refuse_strangers
+from watchword.dev.postgres import start
 from watchword.errors import ValueRejected
 from watchword.keyring import generate_secrets
 from watchword.login.ports import Database, Tx
@@ -55,8 +55,8 @@ def open_installation(*, ephemeral: bool, database_url: str | None) -> Iterator[
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
         else:
             folder = state_folder()
-            folder.mkdir(parents=True, exist_ok=True)
-            _refuse_strangers(folder)
+            folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+            refuse_strangers(folder)
         # PostgreSQL's user must be able to pass through; everything inside has modes of its own.
         folder.chmod(0o711)
         database_is_ours = database_url is None
@@ -64,16 +64,6 @@ def open_installation(*, ephemeral: bool, database_url: str | None) -> Iterator[
             server = undo.enter_context(start(folder / "postgres", ephemeral=ephemeral))
             database_url = server.url(DATABASE_NAME)
         yield Installation(folder, database_url, database_is_ours)
-
-
-def _refuse_strangers(folder: Path) -> None:
-    """Anybody may make names in /var/tmp, and whoever owns the folder decides on its keys."""
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise DevelopmentPostgresError(
-            f"`{folder}` is not a folder of this user",
-            "look who made it, then remove it; the next start makes it again",
-        )
 
 
 def state_folder() -> Path:

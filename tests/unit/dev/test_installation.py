@@ -23,23 +23,42 @@ def open_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-def test_a_folder_of_ones_own_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It lets PostgreSQL's user pass through and shows its names to nobody."""
-    open_at(tmp_path / "state", monkeypatch)
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_a_folder_of_ones_own_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int
+) -> None:
+    """It lets PostgreSQL's user pass through and shows its names to nobody, whatever the umask."""
+    before = os.umask(umask)
+    try:
+        open_at(tmp_path / "state", monkeypatch)
+    finally:
+        os.umask(before)
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o711
+    open_at(tmp_path / "state", monkeypatch)
 
 
 def test_a_link_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever planted a link would choose where the keys are (the guard: _refuse_strangers)."""
+    """Whoever planted a link would choose where the keys are (the guard: refuse_strangers)."""
     (tmp_path / "target").mkdir()
     (tmp_path / "state").symlink_to(tmp_path / "target")
     with pytest.raises(DevelopmentPostgresError, match="hint:"):
         open_at(tmp_path / "state", monkeypatch)
 
 
+@pytest.mark.parametrize("mode", [0o771, 0o713])
+def test_a_folder_that_others_write_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    """They could have put keys of theirs there already (the guard: refuse_strangers)."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state").chmod(mode)
+    with pytest.raises(DevelopmentPostgresError, match="hint:"):
+        open_at(tmp_path / "state", monkeypatch)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 def test_a_strangers_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its owner could bring keys of their own (the guard: _refuse_strangers)."""
+    """Its owner could bring keys of their own (the guard: refuse_strangers)."""
     (tmp_path / "state").mkdir()
     os.chown(tmp_path / "state", 65534, 65534)
     with pytest.raises(DevelopmentPostgresError, match="hint:"):
