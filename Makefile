@@ -2,6 +2,8 @@
 # target) from PyPI and the Rust registry; nothing else of the machine is changed.
 
 PYTHON ?= python3
+# The oldest version that is promised, where Debian's package puts its programs.
+POSTGRES15 ?= /usr/lib/postgresql/15/bin
 BIN := .venv/bin
 # VIRTUAL_ENV: built for this environment, wherever make was called from. PIP_QUIET: pip would name
 # every requirement that is there already.
@@ -11,10 +13,10 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help check-tools build demo dev test lint format proto bench lock clean
+.PHONY: help check-tools build demo dev test test-postgres15 lint format proto bench lock clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 check-tools:
 	@command -v cargo >/dev/null || { echo "error: cargo was not found"; \
@@ -50,6 +52,15 @@ dev: build ## Run Watchword with its own PostgreSQL; mails appear on the console
 test: build ## Run all tests
 	cargo test --locked
 	$(BIN)/python -m pytest
+
+test-postgres15: build ## Run the tests of storage on an installed PostgreSQL 15
+	@if test -x $(POSTGRES15)/postgres; then \
+		WATCHWORD_DEV_POSTGRES_BIN=$(POSTGRES15) $(BIN)/python -m pytest tests/storage; \
+	else \
+		echo "skipped: there is no PostgreSQL 15 in $(POSTGRES15)"; \
+		echo "hint: on Debian 12: apt-get install postgresql-15; or name the folder of its" \
+			"programs: make test-postgres15 POSTGRES15=..."; \
+	fi
 
 lint: build ## Check format, lint, types, layers and the contract; changes nothing
 	cargo fmt --all --check

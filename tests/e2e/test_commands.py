@@ -32,6 +32,8 @@ COMMANDS = (
     "roles",
     "roles create",
     "roles assign",
+    "roles unassign",
+    "roles list",
 )
 MARKER = "xX-a-secret-that-nobody-prints-Xx"
 
@@ -320,11 +322,60 @@ async def test_roles_show_at_once(dev: WatchwordProcess, signed_in: pb.VerifyOtp
     assert user["permissions"] == ["post:read", "post:write"]
 
 
+async def test_a_role_that_is_taken_away_is_gone_at_once(
+    dev: WatchwordProcess, signed_in: pb.VerifyOtpResponse
+) -> None:
+    """The next ValidateSession and GetRoles of a live session are without it."""
+    await on(dev, "roles create guest --permission door:open")
+    await on(dev, "roles assign demo guest")
+    async with dev.client() as client:
+        live = await client.validate_session(signed_in.session_token)
+        assert "guest" in live.user.roles
+        taken = await on(dev, "roles unassign demo@example.com guest")
+        assert (taken.exit_code, taken.stdout) == (0, "unassigned `guest`\n")
+        live = await client.validate_session(signed_in.session_token)
+        assert "guest" not in live.user.roles
+        assert "door:open" not in live.user.permissions
+        assert "guest" not in (await client.get_roles(user_id=signed_in.user.id)).roles
+    again, no_user, no_role = await asyncio.gather(
+        on(dev, "roles unassign demo guest"),
+        on(dev, "roles unassign nobody guest"),
+        on(dev, "roles unassign demo nothing"),
+    )
+    assert (again.exit_code, again.stdout) == (0, "the user does not hold it\n")
+    assert_told(no_user, "no user `nobody`", exit_code=1)
+    assert_told(no_role, "no role `nothing`", exit_code=1)
+
+
+async def test_roles_are_listed(database_url: str) -> None:
+    """As JSON, and as a line a role however many permissions it has."""
+    env = {"WATCHWORD_DATABASE__URL": database_url}
+    empty = await run("roles", "list", "--json", env=env)
+    assert (empty.exit_code, json.loads(empty.stdout)) == (0, [])
+    permissions = [f"permission-{number:02}" for number in range(20)]
+    options = [part for name in permissions for part in ("--permission", name)]
+    await run("roles", "create", "many", *options, env=env)
+    await run("roles", "create", "few", env=env)
+    listed, table = await asyncio.gather(
+        run("roles", "list", "--json", env=env), run("roles", "list", env=env)
+    )
+    assert json.loads(listed.stdout) == [
+        {"name": "few", "permissions": []},
+        {"name": "many", "permissions": permissions},
+    ]
+    lines = [line.split(maxsplit=1) for line in table.stdout.splitlines()]
+    assert [[cell.strip() for cell in line] for line in lines] == [
+        ["name", "permissions"],
+        ["few", "-"],
+        ["many", ", ".join(permissions)],
+    ]
+
+
 async def test_names_of_roles(dev: WatchwordProcess) -> None:
     """Names of roles and permissions are 1 to 64 of `a-z 0-9 . _ : -`; a wrong one makes none."""
     env = {"WATCHWORD_DATABASE__URL": dev.ready["database_url"]}
     wrong = (["Author"], ["a" * 65], [""], ["ok", "--permission", "Ö"], ["ok", "--permission", ""])
     for done in await asyncio.gather(*(run("roles", "create", *it, env=env) for it in wrong)):
         assert_told(done, "must be 1 to 64", exit_code=2)
-    (row,) = await dev.sql("SELECT count(*) FROM roles WHERE name <> 'author'")
+    (row,) = await dev.sql("SELECT count(*) FROM roles WHERE name NOT IN ('author', 'guest')")
     assert row[0] == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import re
 import shutil
 import signal
@@ -24,6 +25,7 @@ from watchword_client import SessionInvalid
 
 READY_KEYS = {"pid", "api", "admin", "metrics", "service_key", "database_url", "mail_dir", "env"}
 GONE_TIMEOUT_SECONDS = 30.0
+PORT = 50051
 # `dev` with a state folder of the test's own: as root the real one is a fixed place.
 DEV_IN = """
 import sys
@@ -235,4 +237,58 @@ async def test_a_taken_port_is_told(command: str, database_url: str) -> None:
     assert done.exit_code == 1
     assert f"error: cannot listen on `{address}`" in done.stderr
     assert re.search(r"^hint: .*WATCHWORD_API__ADDRESS", done.stderr, re.MULTILINE)
+    assert "Traceback" not in done.stderr
+
+
+def _free_offset() -> int:
+    """An offset that leads to a port which was free a moment ago."""
+    while True:
+        offset = random.randrange(1, 65_536 - PORT)
+        with (
+            contextlib.suppress(OSError),
+            socket.create_server(("127.0.0.1", PORT + offset)),
+        ):
+            return offset
+
+
+async def test_two_devs_differ_by_an_offset(database_url: str) -> None:
+    """A taken port is told with an offset as hint; with another offset `dev` listens elsewhere."""
+    with open_folder() as folder:
+        arguments = ("dev", "--database-url", database_url, "--port-offset")
+        programs = [[sys.executable, "-c", DEV_IN, str(folder / name)] for name in ("a", "b")]
+        offset = _free_offset()
+        async with watchword(*arguments, str(offset), program=programs[0]) as first:
+            address = f"127.0.0.1:{PORT + offset}"
+            assert first.ready["api"] == address
+            refused = await run(*arguments, str(offset), program=programs[1])
+            assert refused.exit_code == 1
+            another = 200 if offset == 100 else 100
+            assert refused.stderr.endswith(
+                f"error: cannot listen on `{address}`\nhint: use --port-offset {another}\n"
+            )
+            assert "Traceback" not in refused.stderr
+            other = _free_offset()
+            async with (
+                watchword(*arguments, str(other), program=programs[1]) as second,
+                first.client() as here,
+                second.client() as there,
+            ):
+                assert second.ready["api"] == f"127.0.0.1:{PORT + other}"
+                for client in (here, there):
+                    assert (await client.revoke("none")).revoked_count == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--port-offset", "-1"], "must be 0 to 15484"),
+        (["--port-offset", "100", "--ephemeral"], "`--ephemeral` takes free ports"),
+    ],
+)
+async def test_an_offset_that_cannot_be_is_told(options: list[str], told: str) -> None:
+    """Usage, exit code 2: before anything is started."""
+    done = await run("dev", *options)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert "\nhint: " in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,5 +1,7 @@
 """What a person may do, as each check answers it."""
 
+from uuid import UUID
+
 import pytest
 
 from tests.support.running import RunningApp
@@ -9,12 +11,18 @@ from watchword_client import SessionInvalid, UserNotFound
 UNKNOWN = "01a1b2c3-4d5e-8f60-a1b2-c3d4e5f60770"
 
 
-async def assign(app: RunningApp, username: str, role: str, *permissions: str) -> None:
-    """Makes a role and gives it to someone, as the command line does."""
+async def id_of(app: RunningApp, username: str) -> UUID:
+    """The id of a user who is there."""
     found = await admin.find_user(app.app.database, username)
     assert found is not None
+    return found[0].id
+
+
+async def assign(app: RunningApp, username: str, role: str, *permissions: str) -> None:
+    """Makes a role and gives it to someone, as the command line does."""
+    user_id = await id_of(app, username)
     await admin.create_role(app.app.database, role, permissions)
-    assert await admin.assign_role(app.app.database, role, found[0].id) is admin.Assigned.NOW
+    assert await admin.assign_role(app.app.database, role, user_id) is admin.Assigned.NOW
 
 
 async def test_roles_appear_at_the_next_check(app: RunningApp) -> None:
@@ -31,9 +39,30 @@ async def test_roles_appear_at_the_next_check(app: RunningApp) -> None:
     user = (await app.client.validate_session(signed_in.session_token)).user
     for answer in (by_id, by_token, user):
         assert (answer.roles, answer.permissions) == expected
-    await app.sql("DELETE FROM user_roles WHERE role = 'writer'")
+    taken = await admin.unassign_role(app.app.database, "writer", await id_of(app, "ada"))
+    assert taken is admin.Unassigned.NOW
+    by_id = await app.client.get_roles(user_id=signed_in.user.id)
+    by_token = await app.client.get_roles(session_token=signed_in.session_token)
     user = (await app.client.validate_session(signed_in.session_token)).user
-    assert (user.roles, user.permissions) == (["auditor"], ["doc:read", "log:read"])
+    for answer in (by_id, by_token, user):
+        assert (answer.roles, answer.permissions) == (["auditor"], ["doc:read", "log:read"])
+
+
+async def test_taking_a_role_away_says_what_was(app: RunningApp) -> None:
+    """Not held, unknown, and one that outlived its role, which can still be taken away."""
+    await app.sign_in()
+    await admin.create_role(app.app.database, "reader", ["doc:read"])
+    user_id = await id_of(app, "ada")
+
+    async def unassign(role: str) -> admin.Unassigned:
+        return await admin.unassign_role(app.app.database, role, user_id)
+
+    assert await unassign("reader") is admin.Unassigned.NOT_HELD
+    assert await unassign("nothing") is admin.Unassigned.NO_SUCH_ROLE
+    await admin.assign_role(app.app.database, "reader", user_id)
+    await app.sql("DELETE FROM roles WHERE name = 'reader'")
+    assert await unassign("reader") is admin.Unassigned.NOW
+    assert await unassign("reader") is admin.Unassigned.NO_SUCH_ROLE
 
 
 async def test_a_sign_in_answers_the_roles(app: RunningApp) -> None:

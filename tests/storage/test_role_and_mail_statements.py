@@ -11,7 +11,7 @@ from tests.storage.database import LIFETIME, new_challenge, new_registration
 from tests.support.age import age
 from watchword.crypto import new_id, new_user_id, slot_of
 from watchword.mail.outbox import LeasedMail, OutboxKey, Recipient
-from watchword.roles.model import Grants
+from watchword.roles.model import Grants, Role
 from watchword.storage.transactions import PgTx
 
 Sql = asyncpg.Connection
@@ -73,6 +73,32 @@ async def test_a_role_is_assigned_once(tx: PgTx) -> None:
     assert await tx.roles.assign("auditor", user_id=user.id)
     assert not await tx.roles.assign("auditor", user_id=user.id)
     assert (await tx.roles.grants_of(user.id)).roles == ("auditor",)
+
+
+async def test_a_role_is_unassigned_from_one_user_once(tx: PgTx) -> None:
+    """It goes from this user alone, the user's other roles stay; the second time says so."""
+    ada, eve = [await tx.users.insert(new_registration(name)) for name in ("ada", "eve")]
+    for name in ("auditor", "writer"):
+        await tx.roles.create(name, permissions=[])
+        for user in (ada, eve):
+            await tx.roles.assign(name, user_id=user.id)
+    assert await tx.roles.unassign("auditor", user_id=ada.id)
+    assert not await tx.roles.unassign("auditor", user_id=ada.id)
+    assert (await tx.roles.grants_of(ada.id)).roles == ("writer",)
+    assert (await tx.roles.grants_of(eve.id)).roles == ("auditor", "writer")
+
+
+async def test_all_roles_are_listed(tx: PgTx) -> None:
+    """In the order of their bytes, each with its own permissions, also one that has none."""
+    assert await tx.roles.list_all() == []
+    await tx.roles.create("b-role", permissions=["z", "b.x"])
+    await tx.roles.create("a_role", permissions=["z"])
+    await tx.roles.create("b.role", permissions=[])
+    assert await tx.roles.list_all() == [
+        Role("a_role", ("z",)),
+        Role("b-role", ("b.x", "z")),
+        Role("b.role", ()),
+    ]
 
 
 async def test_a_role_that_is_gone_grants_nothing(tx: PgTx, sql: Sql) -> None:

@@ -23,7 +23,8 @@ READY_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 20.0
 COMMAND_TIMEOUT_SECONDS = 60.0
 # PYTHONPATH is kept: with it the races are run against a copy of `service/` without its guards.
-KEPT = ("PATH", "HOME", "TMPDIR", "PYTHONPATH")
+# WATCHWORD_DEV_POSTGRES_BIN too: the tests run on other versions of PostgreSQL by it.
+KEPT = ("PATH", "HOME", "TMPDIR", "PYTHONPATH", "WATCHWORD_DEV_POSTGRES_BIN")
 
 
 @dataclass

@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -29,6 +29,7 @@ from watchword.storage.pool import DatabaseSettings, Pool
 from watchword.storage.transactions import PgDatabase
 from watchword.transport.server import AddressTaken
 
+PIPE_WIDTH = 100_000
 T = TypeVar("T")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON value on stdout.")]
@@ -58,9 +59,35 @@ def show(values: dict[str, Any], *, as_json: bool) -> None:
         return
     table = Table.grid(padding=(0, 2))
     for name, value in values.items():
-        text = ", ".join(value) if isinstance(value, list) else value
-        table.add_row(name, "-" if text in (None, "") else str(text))
-    Console(highlight=False, markup=False).print(table)
+        table.add_row(name, _cell(value))
+    _print(table)
+
+
+def show_rows(
+    columns: Sequence[str], rows: Iterable[Sequence[str | list[str]]], *, as_json: bool
+) -> None:
+    """Prints a listing, a line a row, or as one JSON array of objects."""
+    if as_json:
+        objects = [dict(zip(columns, row, strict=True)) for row in rows]
+        print(json.dumps(objects, ensure_ascii=False))
+        return
+    table = Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    _print(table)
+
+
+def _print(table: Table) -> None:
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        # Programs read lines: only a terminal's width folds a cell.
+        console.width = PIPE_WIDTH
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    text = ", ".join(value) if isinstance(value, list) else value
+    return "-" if text in (None, "") else str(text)
 
 
 @contextmanager

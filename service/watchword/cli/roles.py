@@ -4,13 +4,29 @@ from typing import Annotated
 
 import typer
 
-from watchword.cli.output import UserArgument, errors_told, fail, on_database
+from watchword.cli.output import (
+    Json,
+    UserArgument,
+    errors_told,
+    fail,
+    on_database,
+    show_rows,
+)
 from watchword.errors import ValueRejected
-from watchword.login.admin import Assigned, assign_role, create_role, find_user
+from watchword.login.admin import (
+    Assigned,
+    Unassigned,
+    assign_role,
+    create_role,
+    find_user,
+    list_roles,
+    unassign_role,
+)
 from watchword.login.ports import Database
 from watchword.roles import rules as role_rules
 
 app = typer.Typer(help="Roles and who holds them.", no_args_is_help=True)
+RoleArgument = Annotated[str, typer.Argument(metavar="ROLE")]
 
 
 @app.command("create")
@@ -34,7 +50,7 @@ def roles_create(
 
 
 @app.command("assign")
-def roles_assign(user: UserArgument, role: Annotated[str, typer.Argument(metavar="ROLE")]) -> None:
+def roles_assign(user: UserArgument, role: RoleArgument) -> None:
     """Give a role to a user."""
 
     async def assign(database: Database) -> Assigned | None:
@@ -47,3 +63,31 @@ def roles_assign(user: UserArgument, role: Annotated[str, typer.Argument(metavar
     if outcome is Assigned.NO_SUCH_ROLE:
         fail(f"no role `{role}`", f"make it with `watchword roles create {role}`")
     print("the user holds it already" if outcome is Assigned.ALREADY else f"assigned `{role}`")
+
+
+@app.command("unassign")
+def roles_unassign(user: UserArgument, role: RoleArgument) -> None:
+    """Take a role from a user."""
+
+    async def unassign(database: Database) -> Unassigned | None:
+        found = await find_user(database, user)
+        return None if found is None else await unassign_role(database, role, found[0].id)
+
+    outcome = on_database(unassign)
+    if outcome is None:
+        fail(f"no user `{user}`", "give an id, a username or an address")
+    if outcome is Unassigned.NO_SUCH_ROLE:
+        fail(f"no role `{role}`", "`watchword roles list` shows those that there are")
+    held = outcome is Unassigned.NOW
+    print(f"unassigned `{role}`" if held else "the user does not hold it")
+
+
+@app.command("list")
+def roles_list(as_json: Json = False) -> None:
+    """Show every role with its permissions."""
+    roles = on_database(list_roles)
+    show_rows(
+        ("name", "permissions"),
+        [(role.name, list(role.permissions)) for role in roles],
+        as_json=as_json,
+    )

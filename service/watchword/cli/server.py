@@ -50,8 +50,14 @@ async def _serve(config: Config, announce: Callable[[App], None]) -> None:
 @app.command()
 def dev(
     ephemeral: Annotated[
-        bool, typer.Option(help="Temporary database, a free port, nothing kept.")
+        bool, typer.Option(help="Temporary database, free ports, nothing kept.")
     ] = False,
+    port_offset: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Add N to every default port; an address of the environment stays."
+        ),
+    ] = 0,
     database_url: Annotated[
         str | None, typer.Option(help="A PostgreSQL of yours on this machine.")
     ] = None,
@@ -63,7 +69,11 @@ def dev(
 ) -> None:
     """Run everything on this machine: PostgreSQL, mail on the console, a demo user."""
     options = DevOptions(
-        ephemeral=ephemeral, database_url=database_url, mail_dir=mail_dir, ready_file=ready
+        ephemeral=ephemeral,
+        port_offset=port_offset,
+        database_url=database_url,
+        mail_dir=mail_dir,
+        ready_file=ready,
     )
     with errors_told():
         asyncio.run(run_dev(options, os.environ))

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from watchword.app import App
-from watchword.dev.installation import development_config, open_installation
+from watchword.dev.installation import default_addresses, development_config, open_installation
 from watchword.dev.ready import first_service_key
 from watchword.dev.server import prepare_database
 from watchword.login.admin import assign_role, create_role
@@ -58,8 +58,9 @@ async def run_demo(*, quiet: bool) -> DemoResult:
     ):
         mail_dir = Path(mails)
         # Nothing of the environment: the demonstration is the same everywhere.
+        addresses = default_addresses(ephemeral=True)
         config = development_config(
-            installation, {}, mail_dir=mail_dir, ephemeral=True, console=False
+            installation, {}, addresses=addresses, mail_dir=mail_dir, console=False
         )
         app = App(config)
         await prepare_database(installation)

@@ -8,7 +8,6 @@ ephemeral one stands in a temporary folder.
 import contextlib
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,9 @@ from pathlib import Path
 
 from watchword.config import PREFIX, Config, load_config
 from watchword.crypto import new_id, new_user_id, slot_of_subject
-from watchword.dev.postgres import DevelopmentPostgresError, start
+from watchword.dev.ownership import refuse_strangers
+from watchword.dev.postgres import start
+from watchword.errors import ValueRejected
 from watchword.keyring import generate_secrets
 from watchword.login.ports import Database, Tx
 from watchword.storage.migrate import DATABASE_NAME
@@ -26,6 +27,11 @@ from watchword.users.rules import email
 DEMO_USERNAME = "demo"
 DEMO_EMAIL = "demo@example.com"
 _ROOT_STATE = Path("/var/tmp/watchword-dev")  # noqa: S108  # a fixed place is the point; 0711, secrets in it 0600
+
+
+# Each port that `dev` has by default, by the setting that names another.
+PORTS = {"API__ADDRESS": 50051}
+PORT_MAX = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +55,8 @@ def open_installation(*, ephemeral: bool, database_url: str | None) -> Iterator[
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
         else:
             folder = state_folder()
-            folder.mkdir(parents=True, exist_ok=True)
-            _refuse_strangers(folder)
+            folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+            refuse_strangers(folder)
         # PostgreSQL's user must be able to pass through; everything inside has modes of its own.
         folder.chmod(0o711)
         database_is_ours = database_url is None
@@ -58,16 +64,6 @@ def open_installation(*, ephemeral: bool, database_url: str | None) -> Iterator[
             server = undo.enter_context(start(folder / "postgres", ephemeral=ephemeral))
             database_url = server.url(DATABASE_NAME)
         yield Installation(folder, database_url, database_is_ours)
-
-
-def _refuse_strangers(folder: Path) -> None:
-    """Anybody may make names in /var/tmp, and whoever owns the folder decides on its keys."""
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise DevelopmentPostgresError(
-            f"`{folder}` is not a folder of this user",
-            "look who made it, then remove it; the next start makes it again",
-        )
 
 
 def state_folder() -> Path:
@@ -78,37 +74,54 @@ def state_folder() -> Path:
     return (Path(base) if base else Path.home() / ".local/state") / "watchword"
 
 
+def default_addresses(*, ephemeral: bool, port_offset: int = 0) -> dict[str, str]:
+    """Returns where each part listens: its port plus the offset, or a free one when ephemeral.
+
+    Raises ValueRejected for an offset that leads out of the ports or has nothing to shift.
+    """
+    if ephemeral and port_offset:
+        raise ValueRejected("`--ephemeral` takes free ports, so `--port-offset` has none to shift")
+    offset_max = PORT_MAX - max(PORTS.values())
+    if not 0 <= port_offset <= offset_max:
+        raise ValueRejected(f"`--port-offset` must be 0 to {offset_max}: ports end at {PORT_MAX}")
+    return {
+        name: f"127.0.0.1:{0 if ephemeral else port + port_offset}" for name, port in PORTS.items()
+    }
+
+
 def development_config(
     installation: Installation,
     environ: Mapping[str, str],
     *,
+    addresses: Mapping[str, str],
     mail_dir: Path | None,
-    ephemeral: bool,
     console: bool = True,
 ) -> Config:
     """Returns the configuration of `dev`: its defaults, over them the environment's own values.
 
-    Raises ConfigError.
+    `addresses` are defaults too. Raises ConfigError.
     """
     defaults = {
-        "API__ADDRESS": "127.0.0.1:0" if ephemeral else "127.0.0.1:50051",
+        **addresses,
         "API__REFLECTION": "true",
         "MAIL__SENDERS": "console,file" if console else "file",
         "MAIL__ALLOW_DEVELOPMENT_SENDERS": "true",
         "MAIL__FILE_DIR": str((mail_dir or installation.folder / "mail").resolve()),
     }
-    own = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+    ours = {
+        **{PREFIX + name: value for name, value in defaults.items()},
+        **_secrets(installation.folder),
+    }
+    # An empty variable is unset, so it hides nothing of ours.
+    own = {
+        name: value
+        for name, value in environ.items()
+        if name.startswith(PREFIX) and (value or name not in ours)
+    }
     forced = {f"{PREFIX}DATABASE__URL": installation.database_url}
     if mail_dir is not None:
         forced[f"{PREFIX}MAIL__FILE_DIR"] = str(mail_dir.resolve())
-    return load_config(
-        {
-            **{PREFIX + name: value for name, value in defaults.items()},
-            **_secrets(installation.folder),
-            **own,
-            **forced,
-        }
-    )
+    return load_config({**ours, **own, **forced})
 
 
 def _secrets(folder: Path) -> dict[str, str]:

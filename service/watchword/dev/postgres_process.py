@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from watchword.dev.postgres_binaries import ENVIRONMENT, DevelopmentPostgresError
+from watchword.dev.postgres_programs import ENVIRONMENT, DevelopmentPostgresError
 
 START_SECONDS = 30
 POLL_SECONDS = 0.01

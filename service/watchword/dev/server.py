@@ -1,10 +1,11 @@
 """`watchword dev`: the whole installation in one process, and two commands to paste."""
 
+import contextlib
 import json
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from watchword.dev.installation import (
     DEMO_EMAIL,
     DEMO_USERNAME,
     Installation,
+    default_addresses,
     development_config,
     ensure_demo_user,
     open_installation,
@@ -23,6 +25,7 @@ from watchword.dev.ready import first_service_key, ready_file, write_ready_file
 from watchword.observability.logging import configure_logging
 from watchword.storage.migrate import ensure_database, migrate
 from watchword.storage.pool import is_local
+from watchword.transport.server import AddressTaken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,7 @@ class DevOptions:
     """The options of `watchword dev`."""
 
     ephemeral: bool = False
+    port_offset: int = 0
     database_url: str | None = None
     mail_dir: Path | None = None
     ready_file: Path | None = None
@@ -38,9 +42,10 @@ class DevOptions:
 async def run_dev(options: DevOptions, environ: Mapping[str, str]) -> None:
     """Runs until SIGTERM or SIGINT.
 
-    Raises ConfigError, DevelopmentPostgresError, AddressTaken, and the driver's errors for a given
-    database that cannot be reached.
+    Raises ValueRejected, ConfigError, DevelopmentPostgresError, AddressTaken, and the driver's
+    errors for a given database that cannot be reached.
     """
+    addresses = default_addresses(ephemeral=options.ephemeral, port_offset=options.port_offset)
     if options.database_url is not None and not is_local(options.database_url):
         raise DevelopmentPostgresError(
             "`--database-url` is not on this machine",
@@ -53,7 +58,7 @@ async def run_dev(options: DevOptions, environ: Mapping[str, str]) -> None:
         ) as installation,
     ):
         config = development_config(
-            installation, environ, mail_dir=options.mail_dir, ephemeral=options.ephemeral
+            installation, environ, addresses=addresses, mail_dir=options.mail_dir
         )
         configure_logging(config.log)
         app = App(config)
@@ -64,9 +69,23 @@ async def run_dev(options: DevOptions, environ: Mapping[str, str]) -> None:
             if options.ready_file is not None:
                 write_ready_file(options.ready_file, app, config)
 
-        await run_until_signal(
-            app, on_start=lambda: ensure_demo_user(app.database, config), on_ready=announce
-        )
+        with _offset_hinted(options, environ):
+            await run_until_signal(
+                app, on_start=lambda: ensure_demo_user(app.database, config), on_ready=announce
+            )
+
+
+@contextlib.contextmanager
+def _offset_hinted(options: DevOptions, environ: Mapping[str, str]) -> Iterator[None]:
+    try:
+        yield
+    except AddressTaken as taken:
+        if environ.get(taken.setting):
+            raise  # no offset shifts an address that the environment names
+        another = 100 if options.port_offset != 100 else 200
+        raise AddressTaken(
+            taken.address, setting=taken.setting, hint=f"use --port-offset {another}"
+        ) from None
 
 
 async def prepare_database(installation: Installation) -> None:

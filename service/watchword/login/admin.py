@@ -6,7 +6,7 @@ from uuid import UUID
 
 from watchword.errors import ValueRejected
 from watchword.login.ports import Database, Tx
-from watchword.roles.model import Grants
+from watchword.roles.model import Grants, Role
 from watchword.users import rules
 from watchword.users.model import User
 
@@ -16,6 +16,14 @@ class Assigned(Enum):
 
     NOW = "now"
     ALREADY = "already"
+    NO_SUCH_ROLE = "no such role"
+
+
+class Unassigned(Enum):
+    """What became of taking a role away."""
+
+    NOW = "now"
+    NOT_HELD = "not held"
     NO_SUCH_ROLE = "no such role"
 
 
@@ -47,6 +55,11 @@ async def create_role(database: Database, name: str, permissions: Sequence[str])
     return await database.run_tx(lambda tx: tx.roles.create(name, permissions=permissions))
 
 
+async def list_roles(database: Database) -> Sequence[Role]:
+    """Returns every role with its permissions, both in the order of their names."""
+    return await database.run_statement(lambda tx: tx.roles.list_all())
+
+
 async def assign_role(database: Database, role: str, user_id: UUID) -> Assigned:
     """Gives a role to a user who is there; sessions show it at their next check."""
 
@@ -55,5 +68,18 @@ async def assign_role(database: Database, role: str, user_id: UUID) -> Assigned:
             return Assigned.NO_SUCH_ROLE
         given = await tx.roles.assign(role, user_id=user_id)
         return Assigned.NOW if given else Assigned.ALREADY
+
+    return await database.run_tx(statements)
+
+
+async def unassign_role(database: Database, role: str, user_id: UUID) -> Unassigned:
+    """Takes a role from a user who is there; sessions show it at their next check."""
+
+    async def statements(tx: Tx) -> Unassigned:
+        # Taken away first: an assignment may outlive its role.
+        if await tx.roles.unassign(role, user_id=user_id):
+            return Unassigned.NOW
+        known = await tx.roles.exists(role)
+        return Unassigned.NOT_HELD if known else Unassigned.NO_SUCH_ROLE
 
     return await database.run_tx(statements)

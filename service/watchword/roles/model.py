@@ -1,6 +1,14 @@
-"""What a user may do."""
+"""Roles, and what a user may do by them."""
 
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A role with its permissions, sorted."""
+
+    name: str
+    permissions: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
-from watchword.roles.model import Grants
+from watchword.roles.model import Grants, Role
 
 
 class RoleStore(Protocol):
@@ -16,8 +16,14 @@ class RoleStore(Protocol):
     async def create(self, name: str, *, permissions: Sequence[str]) -> bool:
         """Makes the role with its permissions; False when there is one of that name."""
 
+    async def list_all(self) -> Sequence[Role]:
+        """Returns every role with its permissions, both in the order of their names."""
+
     async def exists(self, name: str) -> bool:
         """Answers whether there is a role of that name."""
 
     async def assign(self, name: str, *, user_id: UUID) -> bool:
         """Gives the role to the user; False when the user holds it already."""
+
+    async def unassign(self, name: str, *, user_id: UUID) -> bool:
+        """Takes the role from the user; False when the user does not hold it."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from watchword.crypto import slot_of
-from watchword.roles.model import Grants
+from watchword.roles.model import Grants, Role
 from watchword.storage.pool import Connection
 
 
@@ -55,6 +55,23 @@ class RoleStore:
         await self._connection.execute(self.ADD_PERMISSIONS, name, sorted(set(permissions)))
         return True
 
+    LIST_ALL = """
+        SELECT
+            r.name,
+            ARRAY(
+                SELECT p.permission
+                FROM role_permissions p
+                WHERE p.role = r.name
+                ORDER BY p.permission COLLATE "C"
+            ) AS permissions
+        FROM roles r
+        ORDER BY r.name COLLATE "C"
+    """
+
+    async def list_all(self) -> Sequence[Role]:
+        rows = await self._connection.fetch(self.LIST_ALL)
+        return [Role(row["name"], tuple(row["permissions"])) for row in rows]
+
     EXISTS = "SELECT EXISTS (SELECT 1 FROM roles WHERE name = $1)"
 
     async def exists(self, name: str) -> bool:
@@ -70,3 +87,13 @@ class RoleStore:
     async def assign(self, name: str, *, user_id: UUID) -> bool:
         given = await self._connection.fetchval(self.ASSIGN, slot_of(user_id), user_id, name)
         return given is not None
+
+    UNASSIGN = """
+        DELETE FROM user_roles
+        WHERE slot = $1 AND user_id = $2 AND role = $3
+        RETURNING role
+    """
+
+    async def unassign(self, name: str, *, user_id: UUID) -> bool:
+        taken = await self._connection.fetchval(self.UNASSIGN, slot_of(user_id), user_id, name)
+        return taken is not None

