@@ -22,7 +22,7 @@ _COMMANDS: Final = {
     "healthcheck": "healthcheck",
     "version": "server",
 }
-_GROUPS: Final = ("secrets", "users", "roles")
+_GROUPS: Final = ("config", "secrets", "users", "roles")
 
 
 class _Commands(Mapping[str, Any]):
