@@ -19,6 +19,7 @@ _COMMANDS: Final = {
     "dev": "server",
     "demo": "server",
     "migrate": "server",
+    "doctor": "doctor",
     "healthcheck": "healthcheck",
     "version": "server",
 }
