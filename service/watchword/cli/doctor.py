@@ -21,7 +21,10 @@ def doctor(
     found = _examine()
     failures = sum(finding.level is Level.FAILURE for finding in found)
     if as_json:
-        findings = [dataclasses.asdict(finding) for finding in found]
+        findings = [
+            {"check": it.check, "level": it.level, "message": it.message, "hint": it.hint}
+            for it in found
+        ]
         print(json.dumps({"ok": not failures, "findings": findings}, ensure_ascii=False, indent=2))
     else:
         for finding in found:

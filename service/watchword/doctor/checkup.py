@@ -40,7 +40,7 @@ async def examine(environ: Mapping[str, str]) -> list[Finding]:
 
 
 async def _database(environ: Mapping[str, str]) -> list[Finding]:
-    """The database is looked at whatever else is wrong."""
+    """The database is looked at whatever other section is wrong."""
     try:
         settings = load_database_settings(environ)
     except ConfigError:

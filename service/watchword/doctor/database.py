@@ -93,8 +93,10 @@ _GRANT: Final = (
 
 def _words(error: BaseException) -> str:
     """The driver's words, which name hosts, roles and databases and never a password."""
-    if isinstance(error, ValueError):  # the URL's own text may be in it
-        return type(error).__name__
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, ValueError) and not isinstance(error, asyncpg.InterfaceError):
+        return type(error).__name__  # Python's own words quote a part of the URL
     return str(error) or type(error).__name__
 
 

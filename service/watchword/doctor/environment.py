@@ -87,7 +87,7 @@ async def callers(config: Config) -> Sequence[Finding]:
     names = ", ".join(f"`{name}`" for name in dict.fromkeys(key.name for key in keys))
     every = [f"`{key.name}`" for key in keys if key.scopes == frozenset(Scope)]
     note = f"; note: {', '.join(every)} holds every scope" if every else ""
-    return [ok(f"{len(keys)} keys of {names}{note}")]
+    return [ok(f"keys of {names}{note}")]
 
 
 async def switches(config: Config) -> Sequence[Finding]:
