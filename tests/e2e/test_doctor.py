@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
+import watchword
 from tests.support.postgres import fetch, open_folder
 from tests.support.processes import run
 from tests.support.running import installation_environment
@@ -13,7 +14,7 @@ from tests.support.smtp_server import PASSWORD, USERNAME, smtp_server
 from watchword.dev.postgres import start
 from watchword.storage.migrate import migrate
 
-SERVICE = Path(__file__).parents[2] / "service"
+SERVICE = Path(watchword.__file__).parents[1]
 MARKER = "xX-a-secret-that-nobody-prints-Xx"
 
 

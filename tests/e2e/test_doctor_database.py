@@ -244,9 +244,7 @@ async def test_a_frozen_server(
 async def test_a_server_that_freezes_meanwhile(
     postgres: DatabaseServer, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The question is given up, the rest is left out, and the connection's end is not waited for
-    (the guards: `_ask` and the bounded close of `inspect`).
-    """
+    """The question is given up and the rest is left out (the guard: `_ask`)."""
     monkeypatch.setattr(database, "QUESTION_TIMEOUT_SECONDS", 0.3)
     frozen = contextlib.ExitStack()
     durability = database.durability
@@ -263,3 +261,24 @@ async def test_a_server_that_freezes_meanwhile(
     level, message = only(found["durability"])
     assert level is Level.FAILURE
     assert "no answer within 0.3 s" in message
+
+
+async def test_a_server_that_freezes_at_the_end(
+    postgres: DatabaseServer, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found stands: nobody waits for the farewell (the guard: the close of `inspect`)."""
+    monkeypatch.setattr("watchword.storage.inspection.CLOSE_TIMEOUT_SECONDS", 0.3)
+    frozen = contextlib.ExitStack()
+    outbox = database.outbox
+
+    async def freeze_then(inspection: database.Inspection) -> object:
+        found = await outbox(inspection)
+        pid = await inspection._connection.fetchval("SELECT pg_backend_pid()")
+        frozen.enter_context(stopped(pid, postgres.postgres.pid))
+        return found
+
+    monkeypatch.setattr(database, "outbox", freeze_then)
+    with frozen:
+        found = await found_on(database_url)
+    assert list(found) == NAMES
+    assert only(found["outbox"])[0] is Level.OK
