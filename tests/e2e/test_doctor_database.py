@@ -282,3 +282,4 @@ async def test_a_server_that_freezes_at_the_end(
         found = await found_on(database_url)
     assert list(found) == NAMES
     assert only(found["outbox"])[0] is Level.OK
+    assert only(found["database"])[0] is Level.OK
