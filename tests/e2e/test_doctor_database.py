@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 
 import pytest
@@ -218,7 +218,7 @@ async def test_another_database_and_another_role(database_url: str) -> None:
 
 
 @contextlib.contextmanager
-def stopped(*pids: int) -> "contextlib.AbstractContextManager[None]":
+def stopped(*pids: int) -> Iterator[None]:
     """Stops processes for as long as the block takes."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
