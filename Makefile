@@ -13,7 +13,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help check-tools build demo dev test test-postgres15 lint format proto bench lock clean
+.PHONY: help check-tools build demo dev test test-postgres15 lint format proto docs bench lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -82,6 +82,9 @@ format: build ## Format everything
 
 proto: .venv-proto/installed ## Generate the stubs of clients/python from proto/
 	.venv-proto/bin/python proto/generate.py
+
+docs: build ## Generate docs/configuration.md and docs/errors.md
+	$(BIN)/python docs/generate.py
 
 bench: .venv/installed ## Measure sign-ins and session checks, with the core built for release
 	@$(BIN)/$(PIP) --no-deps --no-build-isolation -e clients/python

@@ -8,7 +8,7 @@ a typing error must not leave a default standing. Names without `__` are not our
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 from pydantic import ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
@@ -38,16 +38,31 @@ SECRETS = frozenset(
     }
 )
 
-# Names that deployments may set already; their parts are not there yet and they do nothing.
-RESERVED = re.compile(
-    r"(API|ADMIN)__TLS_(CERT_FILE|KEY_FILE|CLIENT_CA_FILE|CLIENT_AUTH)"
-    r"|ADMIN__(ADDRESS|ALLOW_PLAINTEXT|REFLECTION)"
-    r"|METRICS__ADDRESS"
-    r"|GATE__ENABLED"
-    r"|OTP__REQUIRE_CHALLENGE_ID"
-    r"|SESSION__IDLE_LIFETIME"
-    r"|LIMITS__[A-Z0-9_]+"
+# Names that deployments may set already; their parts are not there yet and they do nothing. `*` is
+# one or more letters, digits or underscores.
+RESERVED = (
+    "API__TLS_CERT_FILE",
+    "API__TLS_KEY_FILE",
+    "API__TLS_CLIENT_CA_FILE",
+    "API__TLS_CLIENT_AUTH",
+    "ADMIN__ADDRESS",
+    "ADMIN__ALLOW_PLAINTEXT",
+    "ADMIN__REFLECTION",
+    "ADMIN__TLS_CERT_FILE",
+    "ADMIN__TLS_KEY_FILE",
+    "ADMIN__TLS_CLIENT_CA_FILE",
+    "ADMIN__TLS_CLIENT_AUTH",
+    "METRICS__ADDRESS",
+    "GATE__ENABLED",
+    "OTP__REQUIRE_CHALLENGE_ID",
+    "SESSION__IDLE_LIFETIME",
+    "LIMITS__*",
 )
+_RESERVED = re.compile("|".join(name.replace("*", "[A-Z0-9_]+") for name in RESERVED))
+
+# What `serve` cannot do without; the default is for the commands, which send no mail.
+REQUIRED_BY_SERVE = ("MAIL__SENDERS",)
+REQUIRED_BY_SENDER = {SenderName.SMTP: "SMTP__URL", SenderName.RESEND: "RESEND__API_KEY"}
 
 
 class ConfigError(Exception):
@@ -95,25 +110,6 @@ class Config(Section):
             raise ValueError(f"CALLERS__KEYS {error}") from None
         return self
 
-    @model_validator(mode="after")
-    def _check_senders(self) -> Self:
-        needed = {
-            SenderName.SMTP: ("SMTP__URL", self.smtp.url),
-            SenderName.RESEND: ("RESEND__API_KEY", self.resend.api_key),
-        }
-        missing = [
-            (name, sender)
-            for sender, (name, value) in needed.items()
-            if sender in self.mail.senders and value is None
-        ]
-        if missing:
-            # The first as `_describe` wants it: a name without prefix and quotes.
-            (first, sender), *others = missing
-            words = [f"{first} is required by the sender `{sender}`"]
-            words += [f"`{PREFIX}{name}` by `{sender}`" for name, sender in others]
-            raise ValueError(", ".join(words))
-        return self
-
     def caller_registry(self) -> CallerRegistry:
         """Returns who may call; ValueError for a key that the index key has not made."""
         configured = parse_caller_keys(self.callers.keys.get_secret_value())
@@ -137,6 +133,8 @@ class SecretsOnly(Section):
 
 
 C = TypeVar("C", bound=Section)
+# What the environment says, by section and field.
+Sections: TypeAlias = dict[str, dict[str, str]]
 
 
 def load_config(environ: Mapping[str, str], *, required: Sequence[str] = ()) -> Config:
@@ -160,8 +158,10 @@ def load_secrets(environ: Mapping[str, str]) -> SecretsSettings:
 def _load(model: type[C], environ: Mapping[str, str], required: Sequence[str] = ()) -> C:
     sections, problems = _read(environ)
     problems += [
-        f"`{PREFIX}{name}` is required" for name in required if not environ.get(PREFIX + name)
+        f"`{PREFIX}{name}` is required" for name in required if not _is_set(sections, name)
     ]
+    if model is Config:
+        problems += _lacking_senders(sections)
     try:
         config = model.model_validate(sections)
     except ValidationError as error:
@@ -171,13 +171,28 @@ def _load(model: type[C], environ: Mapping[str, str], required: Sequence[str] = 
     return config
 
 
-def _read(environ: Mapping[str, str]) -> tuple[dict[str, dict[str, str]], list[str]]:
+def _lacking_senders(sections: Sections) -> list[str]:
+    """What the chosen senders need and do not have, a line each."""
+    chosen = {name.strip() for name in sections["mail"].get("senders", "").split(",")}
+    return [
+        f"`{PREFIX}{name}` is required by the sender `{sender}`"
+        for sender, name in REQUIRED_BY_SENDER.items()
+        if sender in chosen and not _is_set(sections, name)
+    ]
+
+
+def _is_set(sections: Sections, variable: str) -> bool:
+    section, _, field = variable.lower().partition("__")
+    return field in sections[section]
+
+
+def _read(environ: Mapping[str, str]) -> tuple[Sections, list[str]]:
     """Returns the raw values by section and field, and what is wrong with names and files."""
     problems: list[str] = []
-    sections: dict[str, dict[str, str]] = {name: {} for name in Config.model_fields}
+    sections: Sections = {name: {} for name in Config.model_fields}
     for name, value in sorted(environ.items()):
         variable = name.removeprefix(PREFIX)
-        if variable == name or "__" not in variable or RESERVED.fullmatch(variable):
+        if variable == name or "__" not in variable or is_reserved(variable):
             continue
         try:
             variable, read = _read_file(variable, value, environ)
@@ -205,6 +220,11 @@ def _read_file(variable: str, value: str, environ: Mapping[str, str]) -> tuple[s
         return secret, Path(value).read_text("utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueRejected(f"names a file that cannot be read: {type(error).__name__}") from None
+
+
+def is_reserved(variable: str) -> bool:
+    """Whether a name without its prefix is accepted and does nothing yet."""
+    return _RESERVED.fullmatch(variable) is not None
 
 
 def _is_known(section: str, field: str) -> bool:

@@ -36,6 +36,16 @@ def parse_duration(text: object) -> object:
         raise ValueError("is too long a duration") from None
 
 
+def format_duration(duration: timedelta) -> str:
+    """Writes whole seconds as `parse_duration` reads them, in the largest unit that fits."""
+    seconds = duration // timedelta(seconds=1)
+    for unit in "dhm":
+        count, rest = divmod(seconds, _UNIT_SECONDS[unit])
+        if count and not rest:
+            return f"{count}{unit}"
+    return f"{seconds}s"
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 

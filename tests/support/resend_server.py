@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that behaves as Resend documents `POST /emails`.
+"""A real HTTP server on loopback that behaves as Resend documents `POST /emails`, `GET /domains`.
 
 The same `Idempotency-Key` with the same body gets the first answer and sends nothing; with another
 body it is 409. A key that is in progress is 409 too.
@@ -33,7 +33,8 @@ class ResendServerDouble:
     """What was asked, what was sent, and the errors that come first.
 
     `hang` and `cut` are for the next calls: silence and a closed connection, before or, with
-    `after_sending`, after the mail was taken. `delay_seconds` passes before each answer.
+    `after_sending`, after the mail was taken. `delay_seconds` passes before each answer. `domains`
+    are the account's, by name their status; None for a key that may only send.
     """
 
     base_url: str = ""
@@ -41,6 +42,7 @@ class ResendServerDouble:
     keys: list[str] = field(default_factory=list)
     errors: list[Answer] = field(default_factory=list)
     raw: bytes = b""
+    domains: dict[str, str] | None = field(default_factory=dict)
     hang: bool = False
     cut: bool = False
     after_sending: bool = False
@@ -75,6 +77,15 @@ class ResendServerDouble:
         self._first[key] = body, {"id": str(UUID(int=len(self.sent)))}
         return 200, self._first[key][1]
 
+    def list_domains(self, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        """What `GET /domains` answers."""
+        if headers.get("authorization") != f"Bearer {API_KEY}":
+            return 403, Answer(403, "invalid_api_key").body("")
+        if self.domains is None:
+            return 401, Answer(401, "restricted_api_key").body("")
+        data = [{"name": name, "status": status} for name, status in self.domains.items()]
+        return 200, {"object": "list", "has_more": False, "data": data}
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answers one call and closes, so that a test's server ends with the test."""
         try:
@@ -83,8 +94,9 @@ class ResendServerDouble:
                 name.lower(): value.strip()
                 for name, _, value in (line.partition(":") for line in head[1:] if line)
             }
-            body = await reader.readexactly(int(headers["content-length"]))
-            assert head[0] == "POST /emails HTTP/1.1", head[0]
+            body = await reader.readexactly(int(headers.get("content-length", "0")))
+            lists = head[0].startswith("GET /domains?")
+            assert lists or head[0] == "POST /emails HTTP/1.1", head[0]
             extra: dict[str, str] = {}
             self.asked += 1
             await asyncio.sleep(self.delay_seconds)
@@ -102,6 +114,8 @@ class ResendServerDouble:
             if self.errors:
                 error = self.errors.pop(0)
                 status, answer, extra = error.status, error.body(body.decode()), error.headers
+            elif lists:
+                status, answer = self.list_domains(headers)
             else:
                 status, answer = self.answer(headers, body)
             content = json.dumps(answer).encode()

@@ -5,7 +5,8 @@
         signed_in = await watchword.verify_otp(challenge_id=sent.challenge.id, code="123456")
         answer = await watchword.validate_session(signed_in.session_token)
 
-Every call answers the response message of watchword.v1 and raises a subclass of WatchwordError.
+`Client` has the same methods for programs without an event loop. Every call answers the response
+message of watchword.v1 and raises a subclass of WatchwordError.
 """
 
 from watchword_client._gen.watchword.v1 import (
@@ -29,11 +30,13 @@ from watchword_client.errors import (
     UserNotFound,
     WatchwordError,
 )
+from watchword_client.sync import Client
 
 __all__ = [
     "AsyncClient",
     "CallerRefused",
     "ChallengeClosed",
+    "Client",
     "EmailTaken",
     "FieldViolation",
     "OtpInvalid",

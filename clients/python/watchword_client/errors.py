@@ -17,6 +17,7 @@ code.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -126,8 +127,8 @@ _BY_CODE: dict[grpc.StatusCode, type[WatchwordError]] = {
 }
 
 
-def from_rpc_error(error: grpc.aio.AioRpcError) -> WatchwordError:
-    """Returns the typed error for what grpc.aio raised."""
+def from_rpc_error(error: grpc.RpcError) -> WatchwordError:
+    """Returns the typed error for what grpc or grpc.aio raised for a call."""
     info = error_details_pb2.ErrorInfo()
     violations: list[FieldViolation] = []
     retry_after = None
@@ -153,8 +154,10 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> WatchwordError:
     )
 
 
-def _status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status:
-    for key, value in error.trailing_metadata() or ():
+def _status_of(error: grpc.RpcError) -> status_pb2.Status:
+    # grpc's and grpc.aio's pairs are of different types.
+    trailers: Any = error.trailing_metadata() or ()
+    for key, value in trailers:
         if key == _DETAILS_KEY and isinstance(value, bytes):
             try:
                 return status_pb2.Status.FromString(value)

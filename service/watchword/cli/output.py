@@ -98,7 +98,11 @@ def errors_told() -> Iterator[None]:
     except ConfigError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
-        fail("", "`watchword secrets generate` makes keys; README.md has a whole environment", 2)
+        fail(
+            "",
+            "`watchword secrets generate` makes keys; docs/configuration.md has every variable",
+            2,
+        )
     except ValueRejected as error:
         fail(str(error), "see `--help`", 2)
     except (MigrationError, DevelopmentPostgresError, AddressTaken, SenderUnusable) as error:

@@ -13,7 +13,7 @@ import typer
 
 from watchword.app import App, run_until_signal
 from watchword.cli.output import Json, errors_told
-from watchword.config import Config, load_config, load_database_settings
+from watchword.config import REQUIRED_BY_SERVE, Config, load_config, load_database_settings
 from watchword.dev.demo import run_demo
 from watchword.dev.ready import ready_file, write_ready_file
 from watchword.dev.server import DevOptions, run_dev
@@ -32,7 +32,7 @@ def serve(
 ) -> None:
     """Serve until SIGTERM; configured by WATCHWORD_* variables."""
     with errors_told(), ready_file(ready):
-        config = load_config(os.environ, required=["MAIL__SENDERS"])
+        config = load_config(os.environ, required=REQUIRED_BY_SERVE)
         configure_logging(config.log)
 
         def announce(running: App) -> None:

@@ -44,6 +44,13 @@ class MailSettings(Section):
     )
     code_in_subject: bool = Field(True, description="whether the subject holds the code")
 
+    @field_validator("senders")
+    @classmethod
+    def _check_repeated(cls, senders: tuple[SenderName, ...]) -> tuple[SenderName, ...]:
+        if len(set(senders)) < len(senders):
+            raise ValueError("must name each sender once")
+        return senders
+
     @field_validator("from_")
     @classmethod
     def _check_from(cls, text: str) -> str:

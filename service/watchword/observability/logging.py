@@ -25,7 +25,7 @@ class LogSettings(Section):
     format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto`: console on a terminal, JSON otherwise; always to stderr"
     )
-    level: Level = Field("info", description="debug, info, warning or error")
+    level: Level = Field("info", description="the least that is logged")
 
 
 REDACTED = "[redacted]"

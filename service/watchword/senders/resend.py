@@ -4,6 +4,8 @@
 the first answer, so that a mail whose answer was lost is not sent twice.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -28,6 +30,9 @@ IN_PROGRESS: Final = "concurrent_idempotent_requests"
 # The key or the domain: the operator's to mend, and nobody waits for a code until then.
 CONFIGURATION: Final = frozenset({401, 403})
 KIND_CHARACTERS_MAX: Final = 64
+# 401 for everything but sending: the key itself is right.
+RESTRICTED_KEY: Final = "restricted_api_key"
+DOMAINS_MAX: Final = 100
 
 
 class ResendSettings(Section):
@@ -76,6 +81,14 @@ class ResendSettings(Section):
         return self.api_key.get_secret_value()
 
 
+@dataclass(frozen=True, slots=True)
+class ResendAccount:
+    """The status of each domain by its name; `is_whole` when no more are left."""
+
+    domains: Mapping[str, str]
+    is_whole: bool
+
+
 class ResendSender:
     """Hands each mail to Resend, or to what speaks like it at `base_url`."""
 
@@ -113,6 +126,31 @@ class ResendSender:
             ) from None
         if not response.is_success:
             _raise_for(response)
+
+    async def probe(self) -> "ResendAccount | None":
+        """Asks for the account's domains; None when the key is right and may only send.
+
+        Raises SendFailed or SendRefused.
+        """
+        try:
+            response = await self._client.get("/domains", params={"limit": DOMAINS_MAX})
+        except httpx2.HTTPError as error:
+            raise SendFailed(
+                f"Resend did not answer: {type(error).__name__}\n"
+                "hint: look at WATCHWORD_RESEND__BASE_URL and at the way out of this network"
+            ) from None
+        if _kind(response) == RESTRICTED_KEY:
+            return None
+        if not response.is_success:
+            _raise_for(response)
+        try:
+            body = response.json()
+            domains = {str(one["name"]): str(one["status"]) for one in body["data"]}
+        except (ValueError, LookupError, TypeError):
+            raise SendFailed(
+                "the answer is not Resend's\nhint: look at WATCHWORD_RESEND__BASE_URL"
+            ) from None
+        return ResendAccount(domains, is_whole=not body.get("has_more"))
 
 
 def _body(message: Message) -> dict[str, Any]:

@@ -153,6 +153,46 @@ class SmtpSender:
         finally:
             client.close()
 
+    async def probe(self, *, domain: str) -> bool:
+        """Connects, signs in and leaves without a mail; returns whether TLS was in use.
+
+        `domain` is what we call ourselves. Raises SendFailed.
+        """
+        server = self._server
+        place = f"`{server.host}:{server.port}`"
+        client = aiosmtplib.SMTP(
+            hostname=server.host,
+            port=server.port,
+            username=server.username,
+            password=server.password,
+            use_tls=server.scheme == "smtps",
+            start_tls=self._start_tls,
+            tls_context=self._tls,
+            timeout=TIMEOUT_SECONDS,
+            local_hostname=domain,
+        )
+        try:
+            await client.connect()
+            encrypted = client.get_transport_info("ssl_object") is not None
+            with contextlib.suppress(aiosmtplib.SMTPException, OSError):
+                await client.quit(timeout=QUIT_TIMEOUT_SECONDS)
+        except aiosmtplib.SMTPAuthenticationError as error:
+            raise SendFailed(
+                f"{place} refuses the login with code {error.code}\n"
+                "hint: look at the user and the password in WATCHWORD_SMTP__URL"
+            ) from None
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            # `from None` and the kind alone: the server's words are not ours to repeat.
+            code = f" {error.code}" if isinstance(error, aiosmtplib.SMTPResponseException) else ""
+            raise SendFailed(
+                f"{place} cannot be used: {type(error).__name__}{code}\n"
+                "hint: look at WATCHWORD_SMTP__URL, whether the server can be reached and offers "
+                "TLS or STARTTLS, and at its certificate"
+            ) from None
+        finally:
+            client.close()
+        return encrypted
+
 
 def _answer_error(what: str, code: int) -> SendFailed | SendRefused:
     """Tells by the code of an answer whether trying again can help."""

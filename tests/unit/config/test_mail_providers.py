@@ -46,21 +46,39 @@ def test_the_switch_is_for_the_senders_that_show_codes(senders: str) -> None:
     assert "ALLOW_DEVELOPMENT_SENDERS" in problem
 
 
-@pytest.mark.parametrize(
-    ("senders", "problem"),
-    [
-        ("smtp", "`WATCHWORD_SMTP__URL` is required by the sender `smtp`"),
-        ("resend", "`WATCHWORD_RESEND__API_KEY` is required by the sender `resend`"),
-        (
-            "smtp,resend",
-            "`WATCHWORD_SMTP__URL` is required by the sender `smtp`, "
-            "`WATCHWORD_RESEND__API_KEY` by `resend`",
-        ),
-    ],
-)
-def test_what_a_provider_lacks_is_named(senders: str, problem: str) -> None:
-    """The variable, by its whole name."""
-    assert problems_of({"MAIL__SENDERS": senders, "MAIL__FROM": "a@acme.example"}) == [problem]
+LACKING = {
+    "smtp": "`WATCHWORD_SMTP__URL` is required by the sender `smtp`",
+    "resend": "`WATCHWORD_RESEND__API_KEY` is required by the sender `resend`",
+}
+
+
+@pytest.mark.parametrize("senders", [["smtp"], ["resend"], ["smtp", "resend"]])
+def test_what_a_provider_lacks_is_named(senders: list[str]) -> None:
+    """Each variable in a line of its own, by its whole name."""
+    settings = {"MAIL__SENDERS": ", ".join(senders), "MAIL__FROM": "a@acme.example"}
+    assert problems_of(settings) == [LACKING[sender] for sender in senders]
+
+
+def test_what_a_provider_lacks_is_told_beside_the_rest() -> None:
+    """All at once, also where another section is wrong."""
+    problems = problems_of({"MAIL__SENDERS": "smtp,pigeon", "OTP__CODE_LENGTH": "5"})
+    assert LACKING["smtp"] in problems
+    for name in ("MAIL__SENDERS", "OTP__CODE_LENGTH"):
+        assert any(problem.startswith(f"`WATCHWORD_{name}") for problem in problems)
+    assert len(problems) == 3
+
+
+def test_an_empty_secret_lacks_too() -> None:
+    """Compose files leave empty variables behind."""
+    settings = {"MAIL__SENDERS": "smtp", "MAIL__FROM": "a@acme.example", "SMTP__URL": ""}
+    assert problems_of(settings) == [LACKING["smtp"]]
+
+
+@pytest.mark.parametrize("senders", ["smtp,smtp", "resend, smtp,resend"])
+def test_a_sender_is_named_once(senders: str) -> None:
+    """Twice would be a mail twice, or a fail-over to itself (the guard: _check_repeated)."""
+    (problem,) = problems_of({**SMTP, **RESEND, "MAIL__SENDERS": senders})
+    assert problem == "`WATCHWORD_MAIL__SENDERS` must name each sender once"
 
 
 @pytest.mark.parametrize("settings", [SMTP, RESEND], ids=["smtp", "resend"])

@@ -1,0 +1,96 @@
+"""The calls of AuthService, once for both clients: what each takes, sends and answers.
+
+Each function's parameters are those of the method that `AsyncClient` and `Client` make of it.
+"""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from watchword_client._gen.watchword.v1 import auth_service_pb2 as pb
+from watchword_client._gen.watchword.v1.resources_pb2 import ClientContext
+
+Response = TypeVar("Response", bound=Message)
+
+DEFAULT_TIMEOUT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Call(Generic[Response]):
+    """One call before it is made: the RPC, its request, the type of its answer."""
+
+    rpc: str
+    request: Message
+    answer: type[Response]
+
+
+def bearer(service_key: str) -> tuple[tuple[str, str], ...]:
+    """The metadata of every call."""
+    return (("authorization", f"Bearer {service_key}"),)
+
+
+def register(
+    *,
+    full_name: str,
+    username: str,
+    email: str,
+    locale: str = "",
+    send_otp: bool = False,
+    client: ClientContext | None = None,
+) -> Call[pb.RegisterResponse]:
+    """Takes down who someone says to be; with `send_otp` also mails a code."""
+    request = pb.RegisterRequest(
+        full_name=full_name,
+        username=username,
+        email=email,
+        locale=locale,
+        send_otp=send_otp,
+        client=client,
+    )
+    return Call("Register", request, pb.RegisterResponse)
+
+
+def send_otp(
+    *,
+    email: str | None = None,
+    challenge_id: str | None = None,
+    locale: str = "",
+    client: ClientContext | None = None,
+) -> Call[pb.SendOtpResponse]:
+    """Mails a code to `email`, or the code of `challenge_id` again."""
+    request = pb.SendOtpRequest(
+        email=email, challenge_id=challenge_id, locale=locale, client=client
+    )
+    return Call("SendOtp", request, pb.SendOtpResponse)
+
+
+def verify_otp(
+    *,
+    code: str,
+    challenge_id: str | None = None,
+    email: str | None = None,
+    client: ClientContext | None = None,
+) -> Call[pb.VerifyOtpResponse]:
+    """Signs in with a code. Never retry it: after a lost answer ask for a new code."""
+    request = pb.VerifyOtpRequest(challenge_id=challenge_id, email=email, code=code, client=client)
+    return Call("VerifyOtp", request, pb.VerifyOtpResponse)
+
+
+def validate_session(session_token: str) -> Call[pb.ValidateSessionResponse]:
+    """Answers whose session it is; SessionInvalid when it is not live."""
+    request = pb.ValidateSessionRequest(session_token=session_token)
+    return Call("ValidateSession", request, pb.ValidateSessionResponse)
+
+
+def revoke(session_token: str) -> Call[pb.RevokeResponse]:
+    """Ends the session; a dead token counts 0 and is no error."""
+    return Call("Revoke", pb.RevokeRequest(session_token=session_token), pb.RevokeResponse)
+
+
+def get_roles(
+    *, user_id: str | None = None, session_token: str | None = None
+) -> Call[pb.GetRolesResponse]:
+    """Answers the roles and permissions of a user, by id or by a live session."""
+    request = pb.GetRolesRequest(user_id=user_id, session_token=session_token)
+    return Call("GetRoles", request, pb.GetRolesResponse)

@@ -1,0 +1,84 @@
+"""The synchronous client: the methods and errors of the asyncio one, for programs with threads."""
+
+import functools
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self
+
+import grpc
+
+from watchword_client import calls
+from watchword_client._gen.watchword.v1 import auth_service_pb2_grpc as pb_grpc
+from watchword_client.calls import DEFAULT_TIMEOUT_SECONDS, Call, Response
+from watchword_client.errors import from_rpc_error
+
+P = ParamSpec("P")
+
+
+def _method(
+    make: Callable[P, Call[Response]],
+) -> Callable[Concatenate["Client", P], Response]:
+    """Makes the client's method of a call: the same parameters and words."""
+
+    @functools.wraps(make)
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Response:
+        return self._make(make(*args, **kwargs))
+
+    return method
+
+
+class Client:
+    """Calls one Watchword; safe to share between threads, not across a fork.
+
+    `target` is `host:port` or `unix:/path`. With `credentials` the channel uses TLS; without, plain
+    text, which the server allows on loopback only unless told otherwise. `timeout` is the deadline
+    of each call in seconds. Every method raises a subclass of WatchwordError.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        service_key: str,
+        credentials: grpc.ChannelCredentials | None = None,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    ) -> None:
+        self._metadata = calls.bearer(service_key)
+        self._timeout = timeout
+        self._channel = (
+            grpc.insecure_channel(target)
+            if credentials is None
+            else grpc.secure_channel(target, credentials)
+        )
+        self._stub: Any = pb_grpc.AuthServiceStub(self._channel)  # type: ignore[no-untyped-call]  # protoc writes the stubs without types
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the channel; calls of other threads in flight end with an error."""
+        self._channel.close()
+
+    register = _method(calls.register)
+    send_otp = _method(calls.send_otp)
+    verify_otp = _method(calls.verify_otp)
+    validate_session = _method(calls.validate_session)
+    revoke = _method(calls.revoke)
+    get_roles = _method(calls.get_roles)
+
+    def _make(self, call: Call[Response]) -> Response:
+        method = getattr(self._stub, call.rpc)
+        try:
+            answer: Response = method(call.request, timeout=self._timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            # `from None`: grpc's own error prints its peer and metadata.
+            raise from_rpc_error(error) from None
+        return answer
