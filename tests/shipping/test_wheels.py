@@ -120,6 +120,7 @@ def installed(
         kept = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
         done = subprocess.run(
             [programs / command[0], *command[1:]],
+            check=False,
             cwd=folder,
             env={"HOME": os.environ["HOME"], **kept, "PATH": str(programs)},
             capture_output=True,
