@@ -205,7 +205,7 @@ def test_the_unit_starts_a_server_that_accepts_its_environment(secret_files: Pat
         if name == "Environment"
     )
     example = (ROOT / "deploy/watchword.env").read_text()
-    environ |= dict(re.findall(r"^(\w+)=(.*)$", example, re.MULTILINE))
+    environ |= dict(re.findall(r'^(\w+)="?(.*?)"?$', example, re.MULTILINE))
     config = configured(environ)
     stopping = parse_duration(dict(settings)["TimeoutStopSec"] + "s")
     assert stopping > config.api.shutdown_delay + config.api.drain_timeout + CLOSING

@@ -71,7 +71,7 @@ def errors_told() -> Iterator[None]:
     except ConfigError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
-        fail("", "`watchword secrets generate` makes keys; README.md has a whole environment", 2)
+        fail("", "`watchword secrets generate` makes keys; docs/configuration.md lists the rest", 2)
     except ValueRejected as error:
         fail(str(error), "see `--help`", 2)
     except (MigrationError, DevelopmentPostgresError, AddressTaken, SenderUnusable) as error:
