@@ -1,5 +1,5 @@
 # `make help` lists the targets. Everything is installed below this folder (.venv, .venv-proto,
-# target) from PyPI and the Rust registry; nothing else of the machine is changed.
+# .venv-deploy, target) from PyPI and the Rust registry; nothing else of the machine is changed.
 
 PYTHON ?= python3
 # The oldest version that is promised, where Debian's package puts its programs.
@@ -13,7 +13,8 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help check-tools build demo dev test test-postgres15 lint format proto docs bench lock clean
+.PHONY: help check-tools build demo dev test test-postgres15 lint lint-deploy format proto docs
+.PHONY: bench dist lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,6 +38,11 @@ check-tools:
 .venv-proto/installed: requirements/proto.txt | check-tools
 	@test -x .venv-proto/bin/python || $(PYTHON) -m venv .venv-proto
 	@.venv-proto/bin/$(PIP) --require-hashes -r requirements/proto.txt
+	@touch $@
+
+.venv-deploy/installed: requirements/deploy.txt | check-tools
+	@test -x .venv-deploy/bin/python || $(PYTHON) -m venv .venv-deploy
+	@.venv-deploy/bin/$(PIP) --require-hashes -r requirements/deploy.txt
 	@touch $@
 
 build: .venv/installed ## Install what is needed and build; leaves .venv/bin/watchword ready
@@ -74,6 +80,11 @@ lint: build ## Check format, lint, types, layers and the contract; changes nothi
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf breaking --against proto/released.binpb
 
+lint-deploy: .venv-deploy/installed ## Check the Dockerfile, the compose file and the Kubernetes manifest
+	.venv-deploy/bin/hadolint Dockerfile
+	.venv-deploy/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	.venv-deploy/bin/kubernetes-validate --strict deploy/kubernetes.yaml
+
 format: build ## Format everything
 	cargo fmt --all
 	$(BIN)/ruff check --fix --quiet .
@@ -91,11 +102,23 @@ bench: .venv/installed ## Measure sign-ins and session checks, with the core bui
 	@$(MATURIN) develop --locked --release
 	$(BIN)/python -m benchmarks
 
+# Each wheel is made from its source distribution, which shows that this is complete.
+dist: .venv/installed ## Build wheels and source distributions of server and client into dist/
+	@rm -rf dist
+	@$(MATURIN) build --locked --release --sdist --auditwheel check --target-dir target --out dist
+	@cd clients/python && $(CURDIR)/$(BIN)/uv build --quiet --offline --no-build-isolation \
+		--python $(CURDIR)/$(BIN)/python --out-dir $(CURDIR)/dist
+	@ls dist
+
 lock: .venv/installed ## Resolve requirements/*.txt anew, within what is locked where that fits
 	$(LOCK) pyproject.toml --extra dev --group check --no-emit-package watchword-client \
 		-o requirements/dev.txt
+	$(LOCK) pyproject.toml --constraint requirements/dev.txt --no-emit-package watchword-client \
+		-o requirements/runtime.txt
+	$(LOCK) --group build --constraint requirements/dev.txt -o requirements/build.txt
+	$(LOCK) requirements/deploy.in -o requirements/deploy.txt
 	$(LOCK) requirements/proto.in -o requirements/proto.txt
 
 clean: ## Remove everything that was built or installed
-	rm -rf .venv .venv-proto target .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-proto .venv-deploy target dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f service/watchword/_core*.so
