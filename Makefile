@@ -11,7 +11,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help check-tools build demo dev test lint format proto bench lock clean
+.PHONY: help check-tools build demo dev test lint format proto bench bench-purge lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -76,6 +76,11 @@ bench: .venv/installed ## Measure sign-ins and session checks, with the core bui
 	@$(BIN)/$(PIP) --no-deps --no-build-isolation -e clients/python
 	@$(MATURIN) develop --locked --release
 	$(BIN)/python -m benchmarks
+
+bench-purge: .venv/installed ## Measure what a purge costs those who sign in meanwhile
+	@$(BIN)/$(PIP) --no-deps --no-build-isolation -e clients/python
+	@$(MATURIN) develop --locked --release
+	$(BIN)/python -m benchmarks.purge
 
 lock: .venv/installed ## Resolve requirements/*.txt anew, within what is locked where that fits
 	$(LOCK) pyproject.toml --extra dev --group check --no-emit-package watchword-client \

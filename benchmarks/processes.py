@@ -29,8 +29,11 @@ class ProcessFailed(Exception):
 
 
 @contextlib.contextmanager
-def watchword_server() -> Iterator[dict[str, Any]]:
-    """Runs a whole temporary installation and yields what its ready file says."""
+def watchword_server(**settings: str) -> Iterator[dict[str, Any]]:
+    """Runs a whole temporary installation and yields what its ready file says, and its `log`.
+
+    `settings` like PURGE__INTERVAL="1s" come over those below.
+    """
     with tempfile.TemporaryDirectory(prefix="watchword-bench-") as folder:
         ready, log = Path(folder, "ready.json"), Path(folder, "log")
         # Nothing else of the environment: the figures are of the defaults, but for send and call
@@ -41,6 +44,7 @@ def watchword_server() -> Iterator[dict[str, Any]]:
             "WATCHWORD_LOG__LEVEL": "warning",
             "WATCHWORD_MAIL__SENDERS": "file",
             "WATCHWORD_LIMITS__ENABLED": "false",
+            **{f"WATCHWORD_{name}": value for name, value in settings.items()},
         }
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -56,7 +60,7 @@ def watchword_server() -> Iterator[dict[str, Any]]:
                 if process.poll() is not None or time.monotonic() > give_up:
                     raise ProcessFailed(f"`watchword dev` did not get ready:\n{log.read_text()}")
                 time.sleep(0.02)
-            yield json.loads(ready.read_text())
+            yield json.loads(ready.read_text()) | {"log": str(log)}
         finally:
             process.terminate()
             _wait(process)
