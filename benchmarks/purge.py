@@ -30,8 +30,10 @@ RATIO_MAX = 1.2
 # The least that may be set; the rows that are to stay are at most 45 minutes past their end.
 RETENTION = "1h"
 WARM_UP_SECONDS = 5.0
-# For what lies between storing the dead challenges and the first sign-ins.
-LEAD_SECONDS = 30.0
+# From storing the dead challenges until the first of them fall due; and so long before that the
+# sign-ins begin.
+LEAD_SECONDS = 90.0
+AHEAD_SECONDS = 20.0
 
 # $1 how many. They end from 45 minutes ago to 5 minutes ahead; each has its mail, sent.
 FILL_LIVE = """
@@ -83,8 +85,8 @@ class Size:
     period_seconds: float
 
 
-FULL = Size(live=800_000, dead=200_000, people=2_000, concurrency=8, rounds=8, period_seconds=24.0)
-QUICK = Size(live=40_000, dead=10_000, people=100, concurrency=8, rounds=2, period_seconds=8.0)
+FULL = Size(live=800_000, dead=200_000, people=2_000, concurrency=4, rounds=8, period_seconds=30.0)
+QUICK = Size(live=40_000, dead=10_000, people=100, concurrency=4, rounds=2, period_seconds=8.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ async def fill(connection: asyncpg.Connection, size: Size) -> float:
     due = time.perf_counter() + LEAD_SECONDS
     await connection.execute(FILL_DEAD, size.dead, size.rounds, LEAD_SECONDS, size.period_seconds)
     await connection.execute(FILL_MAILS, "dead")
-    await connection.execute("VACUUM (ANALYZE) challenges, outbox")
+    await connection.execute("ANALYZE challenges, outbox")
     await connection.execute("CHECKPOINT")
     return due
 
@@ -141,10 +143,11 @@ async def measure(ready: dict[str, Any], size: Size) -> tuple[Run, dict[str, int
         codes = Codes(connection, ready)
         due = await fill(connection, size)
         before = dict(await connection.fetchrow(COUNTS) or ())
-        run.began = time.perf_counter()
-        if run.began + WARM_UP_SECONDS > due:
+        if time.perf_counter() + AHEAD_SECONDS > due:
             raise ProcessFailed("storing took too long: the first challenges are due already")
+        await asyncio.sleep(due - AHEAD_SECONDS - time.perf_counter())
         _tell("signing in")
+        run.began = time.perf_counter()
 
         async def sign_in(number: int) -> float:
             email = f"person{number % size.people}@example.com"
