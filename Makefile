@@ -14,7 +14,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 .DEFAULT_GOAL := help
 .PHONY: help check-tools build demo dev test test-postgres15 lint lint-deploy format proto docs
-.PHONY: bench dist lock clean
+.PHONY: bench bench-purge dist lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -109,6 +109,11 @@ dist: .venv/installed ## Build wheels and source distributions of server and cli
 	@cd clients/python && $(CURDIR)/$(BIN)/uv build --quiet --offline --no-build-isolation \
 		--python $(CURDIR)/$(BIN)/python --out-dir $(CURDIR)/dist
 	@ls dist
+
+bench-purge: .venv/installed ## Measure what a purge costs those who sign in meanwhile
+	@$(BIN)/$(PIP) --no-deps --no-build-isolation -e clients/python
+	@$(MATURIN) develop --locked --release
+	$(BIN)/python -m benchmarks.purge
 
 lock: .venv/installed ## Resolve requirements/*.txt anew, within what is locked where that fits
 	$(LOCK) pyproject.toml --extra dev --group check --no-emit-package watchword-client \

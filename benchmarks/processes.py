@@ -30,9 +30,9 @@ class ProcessFailed(Exception):
 
 @contextlib.contextmanager
 def watchword_server(**settings: str) -> Iterator[dict[str, Any]]:
-    """Runs a whole temporary installation and yields what its ready file says.
+    """Runs a whole temporary installation and yields what its ready file says, and its `log`.
 
-    Settings like OTP__LIFETIME="45s" come over the benchmark's own.
+    `settings` like PURGE__INTERVAL="1s" come over those below.
     """
     with tempfile.TemporaryDirectory(prefix="watchword-bench-") as folder:
         ready, log = Path(folder, "ready.json"), Path(folder, "log")
@@ -60,7 +60,7 @@ def watchword_server(**settings: str) -> Iterator[dict[str, Any]]:
                 if process.poll() is not None or time.monotonic() > give_up:
                     raise ProcessFailed(f"`watchword dev` did not get ready:\n{log.read_text()}")
                 time.sleep(0.02)
-            yield json.loads(ready.read_text())
+            yield json.loads(ready.read_text()) | {"log": str(log)}
         finally:
             process.terminate()
             _wait(process)

@@ -17,6 +17,7 @@ from asyncpg.connection import LoggedQuery
 from watchword.config import Config
 from watchword.crypto import KeyRing
 from watchword.jobs.mail_dispatcher import MailDispatcher
+from watchword.jobs.purger import Purger
 from watchword.jobs.readiness import Readiness
 from watchword.jobs.supervisor import Supervisor
 from watchword.login.context import LoginContext
@@ -66,7 +67,11 @@ class App:
         )
         self._readiness = Readiness(DatabaseProbe(self._pool), self._server.set_serving)
         self._jobs = Supervisor(
-            {"readiness": self._readiness.run, "mail dispatcher": self._dispatcher.run}
+            {
+                "readiness": self._readiness.run,
+                "mail dispatcher": self._dispatcher.run,
+                "purger": Purger(self.database, config.purge).run,
+            }
         )
         self.api_address = ""
 

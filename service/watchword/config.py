@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, SecretStr, ValidationError, field_valida
 
 from watchword.callers.registry import CallerRegistry, parse_caller_keys
 from watchword.errors import ValueRejected
+from watchword.jobs.purger import PurgeSettings
 from watchword.keyring import SecretsSettings
 from watchword.login.context import LoginSettings
 from watchword.mail.settings import MailSettings, SenderName
@@ -100,6 +101,7 @@ class Config(Section):
     otp: OtpPolicy
     session: SessionPolicy
     login: LoginSettings
+    purge: PurgeSettings
     log: LogSettings
 
     @model_validator(mode="after")

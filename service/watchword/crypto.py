@@ -21,6 +21,7 @@ except ImportError as error:
     ) from error
 
 __all__ = [
+    "SLOTS",
     "CodeSource",
     "KeyRing",
     "MintedSession",
@@ -40,7 +41,9 @@ __all__ = [
 ]
 
 _REDACTED: Final = "[redacted]"
-_SLOT_MASK: Final = 0xFFF
+# Of users, sessions and challenges.
+SLOTS: Final = 4096
+_SLOT_MASK: Final = SLOTS - 1
 # Asks the operating system at each call: no state that a fork could share.
 _SYSTEM_RANDOM: Final = secrets.SystemRandom()
 

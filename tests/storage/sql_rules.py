@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pglast
 from pglast import ast
-from pglast.enums import A_Expr_Kind, SQLValueFunctionOp
+from pglast.enums import A_Expr_Kind, BoolExprType, BoolTestType, SQLValueFunctionOp
+from pglast.stream import RawStream
 
 from tests.storage.slot_pins import levels, pinned_by_parameter
 from tests.storage.sql_source import Statement
@@ -222,6 +223,37 @@ def changes_rows_by_condition(statement: Statement) -> Iterator[str]:
     for change in walk(statement.tree, ast.UpdateStmt, ast.DeleteStmt):
         if change.whereClause is None:
             yield f"is {type(change).__name__} without WHERE"
+
+
+@rule
+def repeats_the_condition_of_a_batch(statement: Statement) -> Iterator[str]:
+    """A DELETE of what a sub-select on the same table picks repeats that sub-select's conditions.
+
+    A row that changed while its lock was waited for is asked the outer conditions alone.
+    """
+    for delete in walk(statement.tree, ast.DeleteStmt):
+        outer = {_text(test) for test in _conjuncts(delete.whereClause)}
+        for picked in walk(delete.whereClause, ast.SelectStmt):
+            tables = {table.relname for table in walk(picked.fromClause, ast.RangeVar)}
+            if delete.relation.relname in tables:
+                for test in _conjuncts(picked.whereClause):
+                    if _text(test) not in outer:
+                        yield f"does not repeat `{_text(test)}`"
+
+
+def _conjuncts(condition: ast.Node | None) -> Iterator[ast.Node]:
+    """Yields what is joined by AND, looking into `(...) IS TRUE` as well."""
+    if isinstance(condition, ast.BooleanTest) and condition.booltesttype == BoolTestType.IS_TRUE:
+        yield from _conjuncts(condition.arg)
+    elif isinstance(condition, ast.BoolExpr) and condition.boolop == BoolExprType.AND_EXPR:
+        for part in condition.args:
+            yield from _conjuncts(part)
+    elif condition is not None:
+        yield condition
+
+
+def _text(node: ast.Node) -> str:
+    return str(RawStream()(node))
 
 
 @rule

@@ -20,7 +20,14 @@ from tests.storage.sql_source import (
 from tests.storage.tables import BY_COLUMN, BY_SLOT, REFERENCE
 
 # A statement on all slots costs every shard: one more here is a decision.
-ALL_SLOTS = {"inspection.py:Inspection.OUTBOX", "outbox.py:OutboxStore.CANDIDATES"}
+ALL_SLOTS = {
+    "inspection.py:Inspection.OUTBOX",
+    "outbox.py:OutboxStore.CANDIDATES",
+    "purge.py:PurgeStore.CHALLENGES",
+    "purge.py:PurgeStore.EXPIRED_SESSIONS",
+    "purge.py:PurgeStore.REGISTRATIONS",
+    "purge.py:PurgeStore.REVOKED_SESSIONS",
+}
 STATEMENTS_MIN = 40
 
 # Statements that break one rule each, by the rule's name.
@@ -138,6 +145,17 @@ FAULTS = {
         "DELETE FROM roles",
         "WITH d AS (DELETE FROM roles RETURNING name) SELECT name FROM d",
     ],
+    "repeats_the_condition_of_a_batch": [
+        f"DELETE FROM roles WHERE name IN ({picked}) {repeated}"
+        for picked in ("SELECT name FROM roles WHERE name > $1 AND create_time < $2 LIMIT 9",)
+        for repeated in (
+            "",
+            "AND name > $1",
+            "AND (name > $1 OR create_time < $2)",
+            "AND (name > $1 AND create_time < $2) IS NOT FALSE",
+            "AND name > $2 AND create_time < $1",
+        )
+    ],
     "has_no_lock_timeout": ["SET LOCAL lock_timeout = 100"],
     "takes_values_as_parameters": [
         "SELECT name FROM roles WHERE name = '{name}'",
@@ -210,6 +228,8 @@ GOOD = [
     "SELECT s.id FROM sessions s JOIN users u ON u.slot = s.slot WHERE u.slot = $1",
     "SELECT s.id FROM sessions s LEFT JOIN users u ON u.slot = $1 WHERE s.slot = $1",
     "DELETE FROM sessions WHERE slot = $1::smallint AND id = $2",
+    "DELETE FROM roles WHERE name IN (SELECT name FROM roles WHERE name > $1 AND create_time < $2"
+    " LIMIT 9) AND (create_time < $2 AND name > $1) IS TRUE",
     "SELECT count(*) FROM roles",
     "SELECT id FROM users WHERE slot = $1 AND id = $2 FOR UPDATE",
     "UPDATE roles SET create_time = now() + $2::interval WHERE name = $1",

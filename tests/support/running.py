@@ -149,6 +149,8 @@ def installation_environment(database_url: str, mail_dir: Path, **settings: str)
         f"{PREFIX}MAIL__SENDERS": "file",
         f"{PREFIX}MAIL__ALLOW_DEVELOPMENT_SENDERS": "true",
         f"{PREFIX}MAIL__FILE_DIR": str(mail_dir),
+        # Tests age rows by weeks and count statements: the purger works where it is asked for.
+        f"{PREFIX}PURGE__INTERVAL": "1d",
         **{PREFIX + name: value for name, value in settings.items()},
     }
 

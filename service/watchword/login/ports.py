@@ -36,6 +36,38 @@ class LiveSessionStore(Protocol):
         """Returns the session unless it is revoked, expired, below its user's epoch or disabled."""
 
 
+# Milliseconds of work: a sign-in may have to wait for as much on a busy database.
+PURGE_BATCH = 250
+
+
+class PurgeStore(Protocol):
+    """Removes rows that died before a moment, PURGE_BATCH at most, and returns how many.
+
+    No row comes back to life but a hold; one that did meanwhile stays.
+    """
+
+    async def present(self) -> datetime:
+        """Returns the database's time, by which rows die."""
+
+    async def challenges(self, *, dead_before: datetime) -> int:
+        """Removes expired challenges, each with its mails; used and ended ones expire as well."""
+
+    async def registrations(self, *, dead_before: datetime) -> int:
+        """Removes expired registrations; a challenge that one is bound to expires no later."""
+
+    async def holds(self, *, dead_before: datetime) -> int:
+        """Removes ended holds on usernames."""
+
+    async def expired_sessions(self, *, dead_before: datetime) -> int:
+        """Removes expired sessions."""
+
+    async def revoked_sessions(self, *, dead_before: datetime) -> int:
+        """Removes revoked sessions."""
+
+    async def outdated_sessions(self, slot: int, *, dead_before: datetime) -> int:
+        """Removes a slot's sessions below their user's epoch, if the user changed no later."""
+
+
 class Tx(Protocol):
     """One connection's view of every store; valid inside the function that it was given to."""
 
@@ -53,6 +85,8 @@ class Tx(Protocol):
     def roles(self) -> RoleStore: ...
     @property
     def outbox(self) -> OutboxStore: ...
+    @property
+    def purge(self) -> PurgeStore: ...
 
 
 class Database(Protocol):

@@ -21,6 +21,7 @@ from watchword.login.ports import Tx
 from watchword.storage.otp import ChallengeStore
 from watchword.storage.outbox import OutboxStore
 from watchword.storage.pool import Connection, Pool
+from watchword.storage.purge import PurgeStore
 from watchword.storage.registrations import RegistrationStore
 from watchword.storage.roles import RoleStore
 from watchword.storage.sessions import LiveSessionStore, SessionStore
@@ -99,6 +100,10 @@ class PgTx:
     @cached_property
     def outbox(self) -> OutboxStore:
         return OutboxStore(self._connection)
+
+    @cached_property
+    def purge(self) -> PurgeStore:
+        return PurgeStore(self._connection)
 
 
 class PgDatabase:

@@ -1,0 +1,132 @@
+"""Removing what has been dead for a while; design.md 5 has the form of the statements.
+
+Each finds a batch by an index, the longest dead first, and repeats the whole condition outside the
+sub-select: at READ COMMITTED that is what a row is asked again that changed while its lock was
+waited for. An ended hold may be somebody's live one by then, or a user's name.
+
+IS TRUE hides the repeated condition from the index. PostgreSQL would else rather walk through every
+dead row to join the batch with, and the cost of a batch would grow with the backlog. For the same
+reason LIMIT is no parameter: a plan for an unknown one reads the whole table.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from watchword.storage.pool import Connection
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class PurgeStore:
+    """Implements watchword.login.ports.PurgeStore."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    PRESENT = "SELECT now()"
+
+    async def present(self) -> datetime:
+        present: datetime = await self._connection.fetchval(self.PRESENT)
+        return present
+
+    # sql-rules: all slots (purge)
+    CHALLENGES = """
+        DELETE FROM challenges
+        WHERE (slot, id) IN (
+            SELECT slot, id
+            FROM challenges
+            WHERE expire_time < $1
+            ORDER BY expire_time
+            LIMIT 250
+        )
+          AND (expire_time < $1) IS TRUE
+    """
+
+    async def challenges(self, *, dead_before: datetime) -> int:
+        return await self._remove(self.CHALLENGES, dead_before)
+
+    # sql-rules: all slots (purge)
+    REGISTRATIONS = """
+        DELETE FROM registrations
+        WHERE (slot, id) IN (
+            SELECT slot, id
+            FROM registrations
+            WHERE expire_time < $1
+            ORDER BY expire_time
+            LIMIT 250
+        )
+          AND (expire_time < $1) IS TRUE
+    """
+
+    async def registrations(self, *, dead_before: datetime) -> int:
+        return await self._remove(self.REGISTRATIONS, dead_before)
+
+    HOLDS = """
+        DELETE FROM identifiers
+        WHERE (kind, value) IN (
+            SELECT kind, value
+            FROM identifiers
+            WHERE user_id IS NULL AND hold_expire_us < $1
+            ORDER BY hold_expire_us
+            LIMIT 250
+        )
+          AND (user_id IS NULL AND hold_expire_us < $1) IS TRUE
+    """
+
+    async def holds(self, *, dead_before: datetime) -> int:
+        return await self._remove(self.HOLDS, (dead_before - _EPOCH) // _MICROSECOND)
+
+    # sql-rules: all slots (purge)
+    EXPIRED_SESSIONS = """
+        DELETE FROM sessions
+        WHERE (slot, id) IN (
+            SELECT slot, id
+            FROM sessions
+            WHERE expire_time < $1
+            ORDER BY expire_time
+            LIMIT 250
+        )
+          AND (expire_time < $1) IS TRUE
+    """
+
+    async def expired_sessions(self, *, dead_before: datetime) -> int:
+        return await self._remove(self.EXPIRED_SESSIONS, dead_before)
+
+    # sql-rules: all slots (purge)
+    REVOKED_SESSIONS = """
+        DELETE FROM sessions
+        WHERE (slot, id) IN (
+            SELECT slot, id
+            FROM sessions
+            WHERE revoke_time < $1
+            ORDER BY revoke_time
+            LIMIT 250
+        )
+          AND (revoke_time < $1) IS TRUE
+    """
+
+    async def revoked_sessions(self, *, dead_before: datetime) -> int:
+        return await self._remove(self.REVOKED_SESSIONS, dead_before)
+
+    # $1 slot, $2 since when they are dead. No index leads to them: an epoch is raised seldom and a
+    # slot holds few users. Raising it was no later than the user's last change.
+    OUTDATED_SESSIONS = """
+        DELETE FROM sessions AS s
+        USING users AS u
+        WHERE s.slot = $1 AND s.id IN (
+            SELECT s.id
+            FROM sessions AS s
+            JOIN users AS u ON u.slot = $1 AND u.id = s.user_id
+            WHERE s.slot = $1 AND s.epoch < u.auth_epoch AND u.update_time < $2
+            LIMIT 250
+        )
+          AND u.slot = $1 AND u.id = s.user_id
+          AND s.epoch < u.auth_epoch AND u.update_time < $2
+    """
+
+    async def outdated_sessions(self, slot: int, *, dead_before: datetime) -> int:
+        return await self._remove(self.OUTDATED_SESSIONS, slot, dead_before)
+
+    async def _remove(self, statement: str, *arguments: object) -> int:
+        status = await self._connection.execute(statement, *arguments)
+        return int(status.removeprefix("DELETE "))
