@@ -7,39 +7,20 @@ import socket
 from collections.abc import AsyncIterator
 
 import asyncpg
-import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.support.health import NOT_SERVING, SERVICES, SERVING, WAIT_SECONDS, health_of, status
 from tests.support.postgres import DatabaseServer, open_folder
 from tests.support.processes import WatchwordProcess, run, started, watchword
 from tests.support.running import installation_environment
 
 CALLS = 5
-WAIT_SECONDS = 20.0
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-SERVICES = ("", "watchword.v1.AuthService")
 # Backends of the server that wait for a lock of the test's.
 WAITING = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'watchword'
       AND wait_event_type = 'Lock'
 """
-
-
-@contextlib.asynccontextmanager
-async def health_of(target: str) -> AsyncIterator[health_pb2_grpc.HealthStub]:
-    """A stub for grpc.health.v1 that waits for the server to be there."""
-    async with grpc.aio.insecure_channel(target) as channel:
-        yield health_pb2_grpc.HealthStub(channel)
-
-
-async def status(health: health_pb2_grpc.HealthStub, service: str = "") -> int:
-    """Returns the health of a service of the server."""
-    request = health_pb2.HealthCheckRequest(service=service)
-    answer = await health.Check(request, wait_for_ready=True, timeout=WAIT_SECONDS)
-    return answer.status
 
 
 async def until_waiting(server: WatchwordProcess, count: int) -> None:
