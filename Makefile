@@ -11,7 +11,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help check-tools build demo dev test lint format proto bench lock clean
+.PHONY: help check-tools build demo dev test faults lint format proto bench lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -50,6 +50,9 @@ dev: build ## Run Watchword with its own PostgreSQL; mails appear on the console
 test: build ## Run all tests
 	cargo test --locked
 	$(BIN)/python -m pytest
+
+faults: build ## Kill the server 20 times and PostgreSQL 10 times under load; about 5 minutes
+	WATCHWORD_TEST_FULL=1 $(BIN)/python -m pytest -s tests/faults
 
 lint: build ## Check format, lint, types, layers and the contract; changes nothing
 	cargo fmt --all --check

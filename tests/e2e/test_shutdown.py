@@ -9,7 +9,15 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from tests.support.health import NOT_SERVING, SERVICES, SERVING, WAIT_SECONDS, health_of, status
+from tests.support.health import (
+    NOT_SERVING,
+    SERVICES,
+    SERVING,
+    WAIT_SECONDS,
+    health_of,
+    status,
+    watched,
+)
 from tests.support.postgres import DatabaseServer, open_folder
 from tests.support.processes import WatchwordProcess, run, started, watchword
 from tests.support.running import installation_environment
@@ -38,7 +46,7 @@ async def until_refused(address: str) -> None:
         while True:
             try:
                 socket.create_connection((host, int(port)), timeout=1).close()
-            except ConnectionRefusedError:
+            except (ConnectionRefusedError, ConnectionResetError):
                 return
             await asyncio.sleep(0.01)
 
@@ -87,6 +95,24 @@ async def test_calls_in_flight_finish_after_sigterm() -> None:
         assert await server.process.wait() == 0
         assert not server.ready_path.exists()
         assert "Traceback" not in server.log()
+
+
+async def test_health_says_so_while_calls_finish() -> None:
+    """Who watches the health hears of the end while the calls in flight still have to finish.
+
+    Seen to fail without `enter_graceful_shutdown` in ApiServer.drain.
+    """
+    async with (
+        watchword("dev", "--ephemeral") as server,
+        health_of(server.ready["api"]) as health,
+        contextlib.aclosing(watched(health)) as changes,
+    ):
+        assert await anext(changes) == SERVING
+        async with calls_in_flight(server) as calls:
+            server.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(WAIT_SECONDS):
+                assert await anext(changes) == NOT_SERVING
+            assert not any(call.done() for call in calls)
 
 
 async def test_health_says_so_before_the_server_goes() -> None:

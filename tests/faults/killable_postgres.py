@@ -11,7 +11,6 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 from benchmarks.cpu import children
-from tests.support.postgres import open_folder
 from tests.support.processes import environment
 
 START_SECONDS = 60.0
@@ -27,11 +26,11 @@ with start(Path(sys.argv[1]), settings=json.loads(sys.argv[2])) as server:
 
 
 class KillablePostgres:
-    """PostgreSQL with fsync on, as in production but for `settings`."""
+    """PostgreSQL on `data` in a folder, with fsync on, as in production but for `settings`."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
         self._folder = folder
-        self._settings = settings
+        self._settings = dict(settings or {})
         # Each start has a socket folder of its own, which this link leads to.
         self._sockets = folder / "sockets"
         self._launcher: asyncio.subprocess.Process | None = None
@@ -78,13 +77,12 @@ class KillablePostgres:
 
 @contextlib.asynccontextmanager
 async def killable_postgres(
-    settings: Mapping[str, str] | None = None,
+    folder: Path, settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[KillablePostgres]:
-    """Runs one on an empty folder, which it removes at the end."""
-    with open_folder() as folder:
-        postgres = KillablePostgres(folder, settings or {})
-        try:
-            await postgres.start()
-            yield postgres
-        finally:
-            await postgres.stop()
+    """Runs one until the block ends."""
+    postgres = KillablePostgres(folder, settings)
+    try:
+        await postgres.start()
+        yield postgres
+    finally:
+        await postgres.stop()

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import Enum, StrEnum, auto
+from enum import Enum, auto
 from typing import TypeVar
 
 from watchword_client import Overloaded, Unavailable
@@ -17,7 +17,7 @@ Response = TypeVar("Response")
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 
-class Claim(StrEnum):
+class Claim(Enum):
     """What holds for everything that was acknowledged."""
 
     MAILED = "a code is mailed while it lives"
@@ -25,8 +25,8 @@ class Claim(StrEnum):
     SIGNED_IN = "a session is live until it is revoked"
     SIGNED_OUT = "a revoked session is refused"
     SPENT = "a code signs in once"
-    ONE_BODY = "an idempotency key has one body, and one mail"
-    ONE_COPY = "a kill costs at most one mail sent twice"
+    ONE_BODY = "a mail that is sent once more is the same mail"
+    COPIES = "only mails that were being handed over at a kill are sent once more"
     ANSWERED = "a server that is well answers"
 
 
@@ -51,7 +51,7 @@ class Person:
     code_ask_time: datetime = NEVER
     code_expire_time: datetime = NEVER
     session_id: str = ""
-    session_token: str = ""
+    session_token: str = field(default="", repr=False)
     sign_in: Outcome = Outcome.NOT_ASKED
     sign_out: Outcome = Outcome.NOT_ASKED
 
@@ -97,9 +97,9 @@ class Ledger:
         """Notes that a claim does not hold."""
         self.broken.append((claim, what))
 
-    def broken_claims(self) -> Counter[Claim]:
-        """Returns how often each claim was broken."""
-        return Counter(claim for claim, _ in self.broken)
+    def broken_claims(self) -> dict[str, int]:
+        """Returns how often each claim was broken, by its name."""
+        return dict(Counter(claim.name for claim, _ in self.broken))
 
     @property
     def signed_in(self) -> list[Person]:

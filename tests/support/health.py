@@ -24,3 +24,11 @@ async def status(health: health_pb2_grpc.HealthStub, service: str = "") -> int:
     request = health_pb2.HealthCheckRequest(service=service)
     answer = await health.Check(request, wait_for_ready=True, timeout=WAIT_SECONDS)
     return answer.status
+
+
+async def watched(health: health_pb2_grpc.HealthStub) -> AsyncIterator[int]:
+    """Yields the health of the server: what it is, then each change; ends with the connection."""
+    request = health_pb2.HealthCheckRequest(service="")
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        async for answer in health.Watch(request, wait_for_ready=True):
+            yield answer.status
