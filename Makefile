@@ -13,7 +13,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help check-tools build demo dev test test-postgres15 lint lint-deploy format proto docs
+.PHONY: help check-tools build demo dev test test-postgres15 faults lint lint-deploy format proto docs
 .PHONY: bench bench-purge dist lock clean
 
 help: ## List the targets
@@ -67,6 +67,9 @@ test-postgres15: build ## Run the tests of storage on an installed PostgreSQL 15
 		echo "hint: on Debian 12: apt-get install postgresql-15; or name the folder of its" \
 			"programs: make test-postgres15 POSTGRES15=..."; \
 	fi
+
+faults: build ## Kill the server 20 times and PostgreSQL 10 times under load; about 15 minutes
+	WATCHWORD_TEST_FULL=1 $(BIN)/python -m pytest -s tests/faults
 
 lint: build ## Check format, lint, types, layers and the contract; changes nothing
 	cargo fmt --all --check

@@ -7,39 +7,28 @@ import socket
 from collections.abc import AsyncIterator
 
 import asyncpg
-import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.support.health import (
+    NOT_SERVING,
+    SERVICES,
+    SERVING,
+    WAIT_SECONDS,
+    health_of,
+    status,
+    watched,
+)
 from tests.support.postgres import DatabaseServer, open_folder
 from tests.support.processes import WatchwordProcess, run, started, watchword
 from tests.support.running import installation_environment
 
 CALLS = 5
-WAIT_SECONDS = 20.0
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-SERVICES = ("", "watchword.v1.AuthService")
 # Backends of the server that wait for a lock of the test's.
 WAITING = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'watchword'
       AND wait_event_type = 'Lock'
 """
-
-
-@contextlib.asynccontextmanager
-async def health_of(target: str) -> AsyncIterator[health_pb2_grpc.HealthStub]:
-    """A stub for grpc.health.v1 that waits for the server to be there."""
-    async with grpc.aio.insecure_channel(target) as channel:
-        yield health_pb2_grpc.HealthStub(channel)
-
-
-async def status(health: health_pb2_grpc.HealthStub, service: str = "") -> int:
-    """Returns the health of a service of the server."""
-    request = health_pb2.HealthCheckRequest(service=service)
-    answer = await health.Check(request, wait_for_ready=True, timeout=WAIT_SECONDS)
-    return answer.status
 
 
 async def until_waiting(server: WatchwordProcess, count: int) -> None:
@@ -57,7 +46,7 @@ async def until_refused(address: str) -> None:
         while True:
             try:
                 socket.create_connection((host, int(port)), timeout=1).close()
-            except ConnectionRefusedError:
+            except (ConnectionRefusedError, ConnectionResetError):
                 return
             await asyncio.sleep(0.01)
 
@@ -106,6 +95,24 @@ async def test_calls_in_flight_finish_after_sigterm() -> None:
         assert await server.process.wait() == 0
         assert not server.ready_path.exists()
         assert "Traceback" not in server.log()
+
+
+async def test_health_says_so_while_calls_finish() -> None:
+    """Who watches the health hears of the end while the calls in flight still have to finish.
+
+    Seen to fail without `enter_graceful_shutdown` in ApiServer.drain.
+    """
+    async with (
+        watchword("dev", "--ephemeral") as server,
+        health_of(server.ready["api"]) as health,
+        contextlib.aclosing(watched(health)) as changes,
+    ):
+        assert await anext(changes) == SERVING
+        async with calls_in_flight(server) as calls:
+            server.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(WAIT_SECONDS):
+                assert await anext(changes) == NOT_SERVING
+            assert not any(call.done() for call in calls)
 
 
 async def test_health_says_so_before_the_server_goes() -> None:

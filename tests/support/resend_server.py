@@ -32,6 +32,7 @@ class Answer:
 class ResendServerDouble:
     """What was asked, what was sent, and the errors that come first.
 
+    `keys` has the key of every call, `conflicts` those that came again with another body.
     `hang` and `cut` are for the next calls: silence and a closed connection, before or, with
     `after_sending`, after the mail was taken. `delay_seconds` passes before each answer. `domains`
     are the account's, by name their status; None for a key that may only send.
@@ -40,6 +41,7 @@ class ResendServerDouble:
     base_url: str = ""
     sent: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
     errors: list[Answer] = field(default_factory=list)
     raw: bytes = b""
     domains: dict[str, str] | None = field(default_factory=dict)
@@ -71,6 +73,7 @@ class ResendServerDouble:
         if key in self._first:
             before, first = self._first[key]
             if before != body:
+                self.conflicts.append(key)
                 return 409, Answer(409, "invalid_idempotent_request").body(body.decode())
             return 200, first
         self.sent.append(json.loads(body))
