@@ -34,7 +34,7 @@ class KillablePostgres:
         # Each start has a socket folder of its own, which this link leads to.
         self._sockets = folder / "sockets"
         self._launcher: asyncio.subprocess.Process | None = None
-        self._pid = 0
+        self.pid = 0
 
     def url(self, database: str = "postgres") -> str:
         """Returns the URL of a database, the same after every start."""
@@ -53,7 +53,7 @@ class KillablePostgres:
         assert self._launcher.stdout is not None
         async with asyncio.timeout(START_SECONDS):
             pid, url = (await self._launcher.stdout.readline()).decode().split()
-        self._pid = int(pid)
+        self.pid = int(pid)
         link = self._folder / "next"
         link.symlink_to(parse_qs(urlsplit(url).query)["host"][0])
         link.replace(self._sockets)
@@ -61,8 +61,8 @@ class KillablePostgres:
     def kill(self) -> None:
         """Kills every one of its processes by SIGKILL, all at one moment."""
         # While it is stopped, it neither starts children nor sees them end.
-        os.kill(self._pid, signal.SIGSTOP)
-        for pid in (self._pid, *children(self._pid)):
+        os.kill(self.pid, signal.SIGSTOP)
+        for pid in (self.pid, *children(self.pid)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 

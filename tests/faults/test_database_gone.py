@@ -20,13 +20,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.faults.killable_postgres import KillablePostgres, killable_postgres
 from tests.support.faulty_proxy import FaultyProxy, faulty_proxy
-from tests.support.postgres import fetch, open_folder
+from tests.support.postgres import fetch
 from tests.support.running import RunningApp, running_app
 from watchword.callers.model import Scope
-from watchword.dev.postgres import EmbeddedPostgres, start
 from watchword.login.ports import Tx
-from watchword.storage.migrate import ensure_database, migrate
 from watchword_client import AsyncClient, WatchwordError
 
 FAULT_SECONDS = 30.0 if os.environ.get("WATCHWORD_TEST_FULL") else 4.0
@@ -46,8 +45,7 @@ OVERLOADED = "RESOURCE_EXHAUSTED OVERLOADED"
 class Installation:
     """A server on a database of its own, behind a proxy."""
 
-    folder: Path
-    postgres: EmbeddedPostgres
+    postgres: KillablePostgres
     proxy: FaultyProxy
     app: RunningApp
     token: str
@@ -99,23 +97,16 @@ class Freezer:
 
 
 @pytest.fixture
-async def installation() -> AsyncIterator[Installation]:
+async def installation(folder: Path) -> AsyncIterator[Installation]:
     """One signed-in person on a PostgreSQL that the test may stop and freeze."""
-    with open_folder() as folder:
-        postgres = start(folder / "data", ephemeral=True)
+    async with killable_postgres(folder) as postgres:
         url = postgres.url("watchword")
-        await ensure_database(url)
-        await migrate(url)
         async with (
             faulty_proxy(url) as proxy,
             running_app(proxy.url, DATABASE__POOL_SIZE=str(POOL_SIZE)) as app,
         ):
             signed_in = await app.sign_in()
-            made = Installation(folder, postgres, proxy, app, signed_in.session_token)
-            try:
-                yield made
-            finally:
-                made.postgres.stop()
+            yield Installation(postgres, proxy, app, signed_in.session_token)
 
 
 async def call(
@@ -232,16 +223,8 @@ async def test_a_server_that_freezes_in_a_transaction(installation: Installation
 
 async def test_a_stopped_server(installation: Installation) -> None:
     """PostgreSQL is shut down, and started again on the same data."""
-
-    async def stop() -> None:
-        await asyncio.to_thread(installation.postgres.stop)
-
-    async def begin_again() -> None:
-        data = installation.folder / "data"
-        installation.postgres = await asyncio.to_thread(start, data, ephemeral=True)
-        await installation.proxy.go_to(installation.postgres.url())
-
-    assert_unavailable(await hold(installation, stop, begin_again))
+    postgres = installation.postgres
+    assert_unavailable(await hold(installation, postgres.stop, postgres.start))
 
 
 async def test_a_network_that_hangs(installation: Installation) -> None:

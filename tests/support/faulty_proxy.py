@@ -8,7 +8,6 @@ port, and obeys the lines of its stdin:
     forget        never passes on anything again for the connections that there are
     reset         resets every connection, and each new one
     delay 0.2     relays each piece so many seconds later, towards the server
-    upstream P    goes to another socket from now on
 """
 
 import asyncio
@@ -39,10 +38,6 @@ class FaultyProxy:
         self._process.stdin.write(f"{command}\n".encode())
         await self._process.stdin.drain()
         assert await self._process.stdout.readline() == b"done\n"
-
-    async def go_to(self, database_url: str) -> None:
-        """Relays to the server of this URL from now on."""
-        await self.tell(f"upstream {socket_of(database_url)}")
 
 
 @contextlib.asynccontextmanager
@@ -126,8 +121,6 @@ class _Relay:
             self.passes.set()
         if word == "forget":
             self.forgotten |= self.links
-        if word == "upstream":
-            self.upstream = argument
         if word == "reset":
             for link in self.links:
                 _reset(link)

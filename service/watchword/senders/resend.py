@@ -119,11 +119,7 @@ class ResendSender:
                 "/emails", json=_body(message), headers={"Idempotency-Key": str(message.id)}
             )
         except httpx2.HTTPError as error:
-            # The kind alone: the error holds the request, and with it the code.
-            raise SendFailed(
-                f"Resend did not answer: {type(error).__name__}\n"
-                "hint: look at WATCHWORD_RESEND__BASE_URL and at the way out of this network"
-            ) from None
+            raise _silence(error) from None
         if not response.is_success:
             _raise_for(response)
 
@@ -135,10 +131,7 @@ class ResendSender:
         try:
             response = await self._client.get("/domains", params={"limit": DOMAINS_MAX})
         except httpx2.HTTPError as error:
-            raise SendFailed(
-                f"Resend did not answer: {type(error).__name__}\n"
-                "hint: look at WATCHWORD_RESEND__BASE_URL and at the way out of this network"
-            ) from None
+            raise _silence(error) from None
         if _kind(response) == RESTRICTED_KEY:
             return None
         if not response.is_success:
@@ -167,6 +160,14 @@ def _body(message: Message) -> dict[str, Any]:
             "X-Auto-Response-Suppress": "All",
         },
     }
+
+
+def _silence(error: httpx2.HTTPError) -> SendFailed:
+    """The kind alone: the error holds the request, and with it the code."""
+    return SendFailed(
+        f"Resend did not answer: {type(error).__name__}\n"
+        "hint: look at WATCHWORD_RESEND__BASE_URL and at the way out of this network"
+    )
 
 
 def _raise_for(response: httpx2.Response) -> None:

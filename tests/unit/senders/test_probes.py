@@ -97,12 +97,12 @@ async def test_a_key_that_may_only_send_is_right() -> None:
 @pytest.mark.parametrize(
     ("error", "raised"),
     [
-        (Answer(403, "invalid_api_key"), SendFailed),
-        (Answer(401, "missing_api_key"), SendFailed),
+        (Answer(403, "invalid_api_key"), SendRefused),
+        (Answer(401, "missing_api_key"), SendRefused),
         (Answer(429, "rate_limit_exceeded"), SendFailed),
         (Answer(500, "application_error"), SendFailed),
         (Answer(422, "validation_error"), SendRefused),
-        (Answer(404, "not_found"), SendFailed),
+        (Answer(404, "not_found"), SendRefused),
     ],
 )
 async def test_what_resend_refuses(
