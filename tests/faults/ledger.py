@@ -26,7 +26,7 @@ class Claim(Enum):
     SIGNED_OUT = "a revoked session is refused"
     SPENT = "a code signs in once"
     ONE_BODY = "a mail that is sent once more is the same mail"
-    COPIES = "only mails that were being handed over at a kill are sent once more"
+    COPIES = "by SMTP a kill has one mail sent once more at most, by Resend none"
     ANSWERED = "a server that is well answers"
 
 

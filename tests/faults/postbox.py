@@ -14,7 +14,6 @@ from tests.faults.ledger import Claim, Ledger
 from tests.support.resend_server import API_KEY, ResendServerDouble, resend_server
 from tests.support.running import code_of
 from tests.support.smtp_server import SmtpServerDouble, Taken, smtp_server
-from watchword.jobs.mail_dispatcher import CONCURRENT_MAX
 
 SENDER = "Acme <no-reply@acme.example>"
 
@@ -98,6 +97,7 @@ class ResendPostbox(Postbox):
             "MAIL__FROM": SENDER,
             "RESEND__API_KEY": API_KEY,
             "RESEND__BASE_URL": server.base_url,
+            "RESEND__RATE": "200",
         }
         self.server = server
         server.sent = _Noted(self._note)
@@ -116,11 +116,10 @@ class ResendPostbox(Postbox):
 class SmtpPostbox(Postbox):
     """Takes mails as a mail server does: every copy is a mail.
 
-    A kill may have as many sent once more as the dispatcher hands over at once: each may have been
-    taken and not noted yet.
+    A kill may have one sent once more, which had been taken and not noted yet.
     """
 
-    copies_max = CONCURRENT_MAX
+    copies_max = 1
 
     def __init__(self, server: SmtpServerDouble) -> None:
         super().__init__()

@@ -24,8 +24,8 @@ async def test_what_a_killed_server_acknowledged_stands(folder: Path, provider: 
     marked as sent (both MAILED: they stay pending); `consume_time IS NULL` taken out of
     CHARGE_BY_ID and CONSUME (SPENT); Revoke answered before its statement (SIGNED_OUT); run_tx
     answering before COMMIT (SIGNED_IN, REGISTERED, MAILED, SPENT); the time of sending in
-    Resend's JSON and as the date of an SMTP mail (ONE_BODY); a new Idempotency-Key a call
-    (COPIES).
+    Resend's JSON and as the date of an SMTP mail (ONE_BODY); a new Idempotency-Key a call, and
+    SMTP without its lock around the last step (COPIES).
     """
     async with (
         killable_postgres(folder) as postgres,

@@ -14,13 +14,15 @@ import pytest
 import yaml
 
 from watchword.config import Config, load_config
+from watchword.jobs.mail_dispatcher import DRAIN_SECONDS
 from watchword.keyring import generate_secrets
 from watchword.settings import parse_duration
+from watchword.storage.pool import CLOSE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 UNITS = ("watchword.service", "watchword-migrate.service")
-# What closes after the calls: the senders, then the pool (storage/pool.py).
-CLOSING = timedelta(seconds=5)
+# What comes after the calls: mails under way (jobs/mail_dispatcher.py), the pool (storage/pool.py).
+CLOSING = timedelta(seconds=DRAIN_SECONDS + CLOSE_SECONDS)
 SECRETS = {
     "database-url": "postgresql://watchword:x@db.example.com/watchword?sslmode=verify-full",
     "smtp-url": "smtp://watchword:x@smtp.example.com",

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from watchword.mail.message import Mailbox, Message
+from watchword.mail.ports import Sender
 
 CODE = "012345"
 ADDRESS = "ada@example.org"
@@ -18,3 +19,9 @@ MESSAGE = Message(
     locale="en",
     date=datetime(2026, 1, 2, tzinfo=UTC),
 )
+
+
+async def hand_over(sender: Sender, message: Message) -> None:
+    """Sends a mail of which nothing has to be noted."""
+    async with sender.send(message):
+        pass

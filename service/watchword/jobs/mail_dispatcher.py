@@ -7,7 +7,7 @@ code is used, ended or expired.
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 
 import structlog
@@ -29,6 +29,7 @@ CONCURRENT_MAX = 8
 SEND_TIMEOUT_SECONDS = 25.0
 LEASE_LIFETIME = timedelta(seconds=30)
 DRAIN_SECONDS = 5.0
+MARK_AGAIN_SECONDS = 0.2
 RETRY_FIRST_SECONDS = 1.0
 RETRY_MAX_SECONDS = 30.0
 
@@ -128,22 +129,40 @@ class MailDispatcher:
         if message is None:
             await self._database.run_statement(lambda tx: tx.outbox.drop(mail))
             return
-        try:
-            # Not a moment after the code's end, however long a provider takes.
-            async with asyncio.timeout(min(SEND_TIMEOUT_SECONDS, mail.time_left.total_seconds())):
-                for sender in self._senders:
-                    await sender.send(message)
-        except (SendFailed, TimeoutError) as error:
-            asked = error.retry_after if isinstance(error, SendFailed) else None
-            delay = _retry_delay(mail.attempts, asked)
-            _log.warning("mail failed", outbox_id=mail.key.id, error=_words(error))
-            await self._database.run_statement(lambda tx: tx.outbox.retry_later(mail, delay=delay))
-        except SendRefused as error:
-            _log.error("mail refused", outbox_id=mail.key.id, error=_words(error))
-            await self._database.run_statement(lambda tx: tx.outbox.drop(mail))
-        else:
-            await self._database.run_statement(lambda tx: tx.outbox.mark_sent(mail))
-            _log.info("mail sent", outbox_id=mail.key.id, attempts=mail.attempts)
+        async with AsyncExitStack() as taken:
+            try:
+                # Not a moment after the code's end, however long a provider takes.
+                async with asyncio.timeout(
+                    min(SEND_TIMEOUT_SECONDS, mail.time_left.total_seconds())
+                ):
+                    for sender in self._senders:
+                        await taken.enter_async_context(sender.send(message))
+            except (SendFailed, TimeoutError) as error:
+                asked = error.retry_after if isinstance(error, SendFailed) else None
+                delay = _retry_delay(mail.attempts, asked)
+                _log.warning("mail failed", outbox_id=mail.key.id, error=_words(error))
+                await self._database.run_statement(
+                    lambda tx: tx.outbox.retry_later(mail, delay=delay)
+                )
+            except SendRefused as error:
+                _log.error("mail refused", outbox_id=mail.key.id, error=_words(error))
+                await self._database.run_statement(lambda tx: tx.outbox.drop(mail))
+            else:
+                await self._mark_sent(mail)
+                _log.info("mail sent", outbox_id=mail.key.id, attempts=mail.attempts)
+
+    async def _mark_sent(self, mail: LeasedMail) -> None:
+        """Notes it, tried again while the code lives: a mail without the note is sent again."""
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + mail.time_left.total_seconds()
+        while True:
+            try:
+                await self._database.run_statement(lambda tx: tx.outbox.mark_sent(mail))
+                return
+            except (StorageUnavailable, Overloaded):
+                if clock() > give_up:
+                    raise
+                await asyncio.sleep(MARK_AGAIN_SECONDS)
 
     async def _compose(self, mail: LeasedMail) -> Message | None:
         """Returns the mail; None when nobody waits for it any more or it can't be written."""

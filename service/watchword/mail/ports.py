@@ -5,6 +5,7 @@ the contract suite of `tests/unit/senders/`. It logs nothing of a message but it
 subject and the text hold the code.
 """
 
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Protocol
 
@@ -37,10 +38,12 @@ class Sender(Protocol):
     def name(self) -> str:
         """The word of `WATCHWORD_MAIL__SENDERS`, for logs and metrics."""
 
-    async def send(self, message: Message) -> None:
-        """Returns when the other side has taken the mail; raises SendFailed or SendRefused.
+    def send(self, message: Message) -> AbstractAsyncContextManager[None]:
+        """Enters when the other side has taken the mail; raises SendFailed or SendRefused before.
 
-        A message sent twice (same id) counts as one wherever the other side is able to see it.
+        Inside, the caller notes that it was taken. A message sent twice (same id) counts as one
+        wherever the other side is able to see it; a sender whose other side is not lets one mail at
+        a time be taken and not noted.
         """
 
     async def close(self) -> None:

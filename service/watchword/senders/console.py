@@ -4,6 +4,8 @@ It shows codes to whoever sees the output, so it is for development alone.
 """
 
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final, TextIO
 
 from watchword.mail.message import Message
@@ -22,7 +24,8 @@ class ConsoleSender:
         """Takes another stream in place of standard output."""
         self._stream = stream
 
-    async def send(self, message: Message) -> None:
+    @asynccontextmanager
+    async def send(self, message: Message) -> AsyncIterator[None]:
         """Writes one mail; raises SendFailed when the output is closed or broken.
 
         It blocks the loop while the reader of a pipe is slow. A thread would not be better: text
@@ -41,6 +44,7 @@ class ConsoleSender:
                 f"the console can't be written: {type(error).__name__}\n"
                 "hint: keep standard output open, or use the sender `file`"
             ) from None
+        yield
 
     async def close(self) -> None:
         """Leaves the output to whoever opened it."""

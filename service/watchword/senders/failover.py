@@ -9,7 +9,8 @@ that hold the same code is better off than one with none.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
@@ -42,15 +43,21 @@ class FailOver:
         for provider in self._providers:
             await provider.close()
 
-    async def send(self, message: Message) -> None:
+    @asynccontextmanager
+    async def send(self, message: Message) -> AsyncIterator[None]:
         """Sends by the first that takes it; SendRefused only when every one has refused it.
 
         SendFailed has a `retry_after` when all that may still take the mail are paused: until the
         first of them is back.
         """
+        async with AsyncExitStack() as taken:
+            await self._hand_over(message, taken)
+            yield
+
+    async def _hand_over(self, message: Message, taken: AsyncExitStack) -> None:
         errors: list[SendFailed | SendRefused] = []
         for place, provider in enumerate(self._providers):
-            error = await self._try(place, provider, message)
+            error = await self._try(place, provider, message, taken)
             if error is None:
                 return
             errors.append(error)
@@ -65,7 +72,7 @@ class FailOver:
         raise SendFailed(words, retry_after=min(pauses) if len(pauses) == len(failures) else None)
 
     async def _try(
-        self, place: int, provider: Sender, message: Message
+        self, place: int, provider: Sender, message: Message, taken: AsyncExitStack
     ) -> SendFailed | SendRefused | None:
         """Returns why this provider did not take the mail, None if it did."""
         loop = asyncio.get_running_loop()
@@ -75,7 +82,7 @@ class FailOver:
         error: SendFailed | SendRefused
         try:
             async with asyncio.timeout(PROVIDER_TIMEOUT_SECONDS):
-                await provider.send(message)
+                await taken.enter_async_context(provider.send(message))
             return None
         except TimeoutError:
             error = SendFailed("took too long", retry_after=HANG_PAUSE)

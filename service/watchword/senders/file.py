@@ -8,6 +8,8 @@ import asyncio
 import contextlib
 import os
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -37,7 +39,8 @@ class FileSender:
                 "hint: set `WATCHWORD_MAIL__FILE_DIR` to a folder that this user may write"
             ) from error
 
-    async def send(self, message: Message) -> None:
+    @asynccontextmanager
+    async def send(self, message: Message) -> AsyncIterator[None]:
         """Writes one mail; raises SendFailed, and leaves no half file, when the disk refuses."""
         try:
             await asyncio.to_thread(self._write, f"{message.id}", to_bytes(message))
@@ -46,6 +49,7 @@ class FileSender:
                 f"mail {message.id} can't be written: {error.strerror}\n"
                 f"hint: look at the space and the permissions of `{self._directory}`"
             ) from error
+        yield
 
     async def close(self) -> None:
         """Has nothing open between two mails."""

@@ -4,7 +4,8 @@
 the first answer, so that a mail whose answer was lost is not sent twice.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -111,7 +112,8 @@ class ResendSender:
         """Closes the connections."""
         await self._client.aclose()
 
-    async def send(self, message: Message) -> None:
+    @asynccontextmanager
+    async def send(self, message: Message) -> AsyncIterator[None]:
         """Sends one mail; raises SendFailed for what may pass, SendRefused for what will not."""
         await self._rate.acquire()
         try:
@@ -122,6 +124,7 @@ class ResendSender:
             raise _silence(error) from None
         if not response.is_success:
             _raise_for(response)
+        yield
 
     async def probe(self) -> "ResendAccount | None":
         """Asks for the account's domains; None when the key is right and may only send.

@@ -5,8 +5,10 @@ meanwhile would cost the first try. A certificate of one's own authority is made
 `SSL_CERT_FILE`, as to every program that uses OpenSSL.
 """
 
-import contextlib
+import asyncio
 import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal, Self
 from urllib.parse import unquote, urlsplit
@@ -105,6 +107,7 @@ class SmtpSender:
         """Opens nothing yet."""
         self._server = server
         self._tls = tls or ssl.create_default_context()
+        self._handing_over = asyncio.Lock()
         # None: STARTTLS where it is offered. Off loopback a server that does not offer it gets no
         # mail unless that is allowed: whoever is in the middle could hide the offer.
         self._start_tls: bool | None = None
@@ -116,10 +119,48 @@ class SmtpSender:
     async def close(self) -> None:
         """Has nothing open between two mails."""
 
-    async def send(self, message: Message) -> None:
-        """Sends one mail; raises SendFailed for what may pass, SendRefused for what will not."""
-        server, domain = self._server, message.sender.address.rpartition("@")[2]
-        client = aiosmtplib.SMTP(
+    @asynccontextmanager
+    async def send(self, message: Message) -> AsyncIterator[None]:
+        """Sends one mail; raises SendFailed for what may pass, SendRefused for what will not.
+
+        SMTP knows no repeated message, so one mail at a time is between the server's hands and the
+        caller's note of it: a process that dies there sends one mail twice and no more.
+        """
+        client = self._client(message.sender.address.rpartition("@")[2])
+        try:
+            with self._errors_told():
+                await client.connect()
+                await client.mail(message.sender.address)
+                await client.rcpt(message.recipient)
+            async with self._handing_over:
+                with self._errors_told():
+                    await client.data(to_bytes(message))
+                yield
+            # Taken: whatever happens to the farewell, the mail must not be sent again.
+            with suppress(aiosmtplib.SMTPException, OSError):
+                await client.quit(timeout=QUIT_TIMEOUT_SECONDS)
+        finally:
+            client.close()
+
+    async def probe(self, *, domain: str) -> bool:
+        """Connects, signs in and leaves without a mail; returns whether TLS was in use.
+
+        `domain` is what we call ourselves. Raises SendFailed.
+        """
+        client = self._client(domain)
+        try:
+            with self._errors_told():
+                await client.connect()
+            encrypted = client.get_transport_info("ssl_object") is not None
+            with suppress(aiosmtplib.SMTPException, OSError):
+                await client.quit(timeout=QUIT_TIMEOUT_SECONDS)
+        finally:
+            client.close()
+        return encrypted
+
+    def _client(self, domain: str) -> aiosmtplib.SMTP:
+        server = self._server
+        return aiosmtplib.SMTP(
             hostname=server.host,
             port=server.port,
             username=server.username,
@@ -131,67 +172,29 @@ class SmtpSender:
             # The default is a look-up of this machine's name, which may hang and is nobody's.
             local_hostname=domain,
         )
+
+    @contextmanager
+    def _errors_told(self) -> Iterator[None]:
+        """Turns the library's errors into ours: the kind alone, a server's words may quote us."""
+        place = f"`{self._server.host}:{self._server.port}`"
         try:
-            await client.connect()
-            await client.sendmail(message.sender.address, [message.recipient], to_bytes(message))
-            # Taken: whatever happens to the farewell, the mail must not be sent again.
-            with contextlib.suppress(aiosmtplib.SMTPException, OSError):
-                await client.quit(timeout=QUIT_TIMEOUT_SECONDS)
-        except aiosmtplib.SMTPRecipientsRefused as error:
-            raise _answer_error("the recipient", error.recipients[0].code) from None
+            yield
+        except aiosmtplib.SMTPRecipientRefused as error:
+            raise _answer_error("the recipient", error.code) from None
         except aiosmtplib.SMTPDataError as error:
             raise _answer_error("the mail", error.code) from None
-        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-            # `from None` and the kind alone: the server's words may quote the mail.
-            code = f" {error.code}" if isinstance(error, aiosmtplib.SMTPResponseException) else ""
-            raise SendFailed(
-                f"no mail could be handed to `{server.host}:{server.port}`: "
-                f"{type(error).__name__}{code}\n"
-                "hint: look at WATCHWORD_SMTP__URL, at the server's certificate and at "
-                "WATCHWORD_MAIL__FROM"
-            ) from None
-        finally:
-            client.close()
-
-    async def probe(self, *, domain: str) -> bool:
-        """Connects, signs in and leaves without a mail; returns whether TLS was in use.
-
-        `domain` is what we call ourselves. Raises SendFailed.
-        """
-        server = self._server
-        place = f"`{server.host}:{server.port}`"
-        client = aiosmtplib.SMTP(
-            hostname=server.host,
-            port=server.port,
-            username=server.username,
-            password=server.password,
-            use_tls=server.scheme == "smtps",
-            start_tls=self._start_tls,
-            tls_context=self._tls,
-            timeout=TIMEOUT_SECONDS,
-            local_hostname=domain,
-        )
-        try:
-            await client.connect()
-            encrypted = client.get_transport_info("ssl_object") is not None
-            with contextlib.suppress(aiosmtplib.SMTPException, OSError):
-                await client.quit(timeout=QUIT_TIMEOUT_SECONDS)
         except aiosmtplib.SMTPAuthenticationError as error:
             raise SendFailed(
                 f"{place} refuses the login with code {error.code}\n"
                 "hint: look at the user and the password in WATCHWORD_SMTP__URL"
             ) from None
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-            # `from None` and the kind alone: the server's words are not ours to repeat.
             code = f" {error.code}" if isinstance(error, aiosmtplib.SMTPResponseException) else ""
             raise SendFailed(
                 f"{place} cannot be used: {type(error).__name__}{code}\n"
                 "hint: look at WATCHWORD_SMTP__URL, whether the server can be reached and offers "
-                "TLS or STARTTLS, and at its certificate"
+                "TLS or STARTTLS, at its certificate and at WATCHWORD_MAIL__FROM"
             ) from None
-        finally:
-            client.close()
-        return encrypted
 
 
 def _answer_error(what: str, code: int) -> SendFailed | SendRefused:

@@ -21,6 +21,7 @@ from watchword.settings import Duration, Section, is_loopback
 # Quoted: the class is generic in its stubs alone.
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
+CLOSE_SECONDS = 5.0
 # What closing a connection may take; idle ones are given back without any exchange.
 RELEASE_SECONDS = 1.0
 # So many statements of a transaction may take as long as one may.
@@ -175,7 +176,7 @@ class Pool:
         if self._pool is None:
             return
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(CLOSE_SECONDS):
                 await self._pool.close()
         except TimeoutError:
             self._pool.terminate()

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from tests.support.mails import hand_over
 from watchword.mail.message import Mailbox, Message
 from watchword.senders.console import ConsoleSender
 
@@ -52,14 +53,14 @@ class Counting(io.StringIO):
 async def test_a_mail_is_one_write_and_one_flush() -> None:
     """A mail reaches the terminal at once and in one piece."""
     stream = Counting()
-    await ConsoleSender(stream).send(MESSAGE)
+    await hand_over(ConsoleSender(stream), MESSAGE)
     assert stream.getvalue() == FRAME
     assert stream.calls == ["write", "flush"]
 
 
 async def test_standard_output_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a stream the mail is on standard output, even if that was replaced later."""
-    await ConsoleSender().send(MESSAGE)
+    await hand_over(ConsoleSender(), MESSAGE)
     assert capsys.readouterr().out == FRAME
 
 
@@ -67,5 +68,5 @@ async def test_a_terminal_that_knows_ascii_alone_still_shows_the_code() -> None:
     """A name that the output can't spell is shown with question marks, and nothing is lost."""
     buffer = io.BytesIO()
     stream = io.TextIOWrapper(buffer, encoding="ascii", newline="\n")
-    await ConsoleSender(stream).send(replace(MESSAGE, text="012345 is your Grün code.\n"))
+    await hand_over(ConsoleSender(stream), replace(MESSAGE, text="012345 is your Grün code.\n"))
     assert b"012345 is your Gr?n code." in buffer.getvalue()

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from tests.support.mails import hand_over
 from watchword.mail.message import Mailbox, Message, to_bytes
 from watchword.mail.ports import SenderUnusable, SendFailed
 from watchword.senders.file import FileSender
@@ -32,7 +33,7 @@ def mode(path: Path) -> int:
 
 async def test_the_file_is_named_by_the_outbox_id(tmp_path: Path) -> None:
     """The folder holds `<outbox id>.eml` with the mail's bytes, for the owner alone, no rest."""
-    await FileSender(tmp_path).send(MESSAGE)
+    await hand_over(FileSender(tmp_path), MESSAGE)
     (path,) = tmp_path.iterdir()
     assert path.name == "01890a5d-ac96-8774-bcce-b302099a8057.eml"
     assert path.read_bytes() == to_bytes(MESSAGE)
@@ -42,11 +43,11 @@ async def test_the_file_is_named_by_the_outbox_id(tmp_path: Path) -> None:
 async def test_the_same_id_replaces_its_file(tmp_path: Path) -> None:
     """A repeat leaves one file, with the last content and its own permissions."""
     sender = FileSender(tmp_path)
-    await sender.send(MESSAGE)
+    await hand_over(sender, MESSAGE)
     (path,) = tmp_path.iterdir()
     path.chmod(0o644)
     again = replace(MESSAGE, text="again\n")
-    await sender.send(again)
+    await hand_over(sender, again)
     assert [*tmp_path.iterdir()] == [path]
     assert path.read_bytes() == to_bytes(again)
     assert mode(path) == 0o600
@@ -65,7 +66,7 @@ async def test_the_name_appears_with_the_whole_mail(
         seen.append([path.suffix for path in tmp_path.iterdir()])
 
     monkeypatch.setattr(os, "fsync", look)
-    await sender.send(MESSAGE)
+    await hand_over(sender, MESSAGE)
     assert seen == [[".tmp"]]
 
 
@@ -74,14 +75,14 @@ async def test_a_full_disk_leaves_nothing_behind(
 ) -> None:
     """A write that fails is SendFailed and its unfinished file is gone; an older mail stays."""
     sender = FileSender(tmp_path)
-    await sender.send(MESSAGE)
+    await hand_over(sender, MESSAGE)
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(SendFailed, match="No space left on device"):
-        await sender.send(replace(MESSAGE, text="again\n"))
+        await hand_over(sender, replace(MESSAGE, text="again\n"))
     (path,) = tmp_path.iterdir()
     assert path.read_bytes() == to_bytes(MESSAGE)
 

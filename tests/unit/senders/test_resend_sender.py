@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.mails import ADDRESS, CODE, MESSAGE
+from tests.support.mails import ADDRESS, CODE, MESSAGE, hand_over
 from tests.support.resend_server import API_KEY, Answer, resend_server
 from watchword.mail.ports import SendFailed, SendRefused
 from watchword.senders import resend
@@ -29,7 +29,7 @@ async def test_a_mail_is_one_call() -> None:
     """The documented fields, the outbox id as the key, and nothing tracked."""
     async with resend_server() as server:
         sender = ResendSender(API_KEY, base_url=server.base_url)
-        await sender.send(MESSAGE)
+        await hand_over(sender, MESSAGE)
         await sender.close()
     assert server.keys == [str(MESSAGE.id)]
     assert server.sent == [
@@ -52,7 +52,7 @@ async def test_a_base_url_may_have_a_path() -> None:
     """A slash at its end makes no difference."""
     async with resend_server() as server:
         sender = ResendSender(API_KEY, base_url=server.base_url + "/")
-        await sender.send(MESSAGE)
+        await hand_over(sender, MESSAGE)
         await sender.close()
     assert len(server.sent) == 1
 
@@ -66,11 +66,11 @@ async def test_a_lost_answer_is_one_mail(monkeypatch: pytest.MonkeyPatch, how: s
         setattr(server, how, True)
         server.after_sending = True
         with pytest.raises(SendFailed, match=r"did not answer: \w+\nhint: ") as caught:
-            await sender.send(MESSAGE)
+            await hand_over(sender, MESSAGE)
         assert_discreet(caught.value)
         setattr(server, how, False)
         server.after_sending = False
-        await sender.send(MESSAGE)
+        await hand_over(sender, MESSAGE)
         await sender.close()
     assert len(server.sent) == 1
     assert server.keys == [str(MESSAGE.id)] * 2
@@ -80,9 +80,9 @@ async def test_another_mail_under_the_same_key_is_refused() -> None:
     """The key allows one body; that a second one comes is a defect and no reason to repeat."""
     async with resend_server() as server:
         sender = ResendSender(API_KEY, base_url=server.base_url)
-        await sender.send(MESSAGE)
+        await hand_over(sender, MESSAGE)
         with pytest.raises(SendRefused, match="409 invalid_idempotent_request") as caught:
-            await sender.send(replace(MESSAGE, text="another"))
+            await hand_over(sender, replace(MESSAGE, text="another"))
         await sender.close()
     assert_discreet(caught.value)
     assert len(server.sent) == 1
@@ -118,7 +118,7 @@ async def test_what_may_pass_and_what_will_not(
         sender = ResendSender(API_KEY, base_url=server.base_url)
         server.errors.append(answer)
         with pytest.raises(kind, match=str(answer.status)) as caught:
-            await sender.send(MESSAGE)
+            await hand_over(sender, MESSAGE)
         await sender.close()
     assert_discreet(caught.value)
     assert getattr(caught.value, "retry_after", None) == retry_after
@@ -132,7 +132,7 @@ async def test_what_time_does_not_mend(status: int) -> None:
         sender = ResendSender(API_KEY, base_url=server.base_url)
         server.errors.append(Answer(status, "restricted_api_key"))
         with pytest.raises(SendRefused, match=str(status)) as caught:
-            await sender.send(MESSAGE)
+            await hand_over(sender, MESSAGE)
         await sender.close()
     assert_discreet(caught.value)
     hint = re.search(r"(?s)hint: .*RESEND__API_KEY.*MAIL__FROM", str(caught.value))
@@ -144,7 +144,7 @@ async def test_mails_leave_at_an_even_pace() -> None:
     async with resend_server() as server:
         sender = ResendSender(API_KEY, base_url=server.base_url, rate=20)
         started = asyncio.get_running_loop().time()
-        await asyncio.gather(*(sender.send(replace(MESSAGE, id=uuid4())) for _ in range(7)))
+        await asyncio.gather(*(hand_over(sender, replace(MESSAGE, id=uuid4())) for _ in range(7)))
         assert asyncio.get_running_loop().time() - started >= 6 / 20
         await sender.close()
     assert len(server.sent) == 7
@@ -155,7 +155,7 @@ async def test_a_wrong_key_is_not_shown() -> None:
     async with resend_server() as server:
         sender = ResendSender("re_other_CANARY", base_url=server.base_url)
         with pytest.raises(SendRefused, match="401 missing_api_key") as caught:
-            await sender.send(MESSAGE)
+            await hand_over(sender, MESSAGE)
         await sender.close()
     assert "CANARY" not in str(caught.value) + repr(sender)
 
@@ -176,7 +176,7 @@ async def test_an_answer_that_is_none(raw: bytes) -> None:
         sender = ResendSender(API_KEY, base_url=server.base_url)
         server.raw = raw
         with pytest.raises(SendFailed) as caught:
-            await sender.send(MESSAGE)
+            await hand_over(sender, MESSAGE)
         await sender.close()
     assert_discreet(caught.value)
 
@@ -188,7 +188,7 @@ async def test_a_proxy_of_the_environment_is_not_for_loopback(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     async with resend_server() as server:
         sender = ResendSender(API_KEY, base_url=server.base_url)
-        await sender.send(MESSAGE)
+        await hand_over(sender, MESSAGE)
         await sender.close()
     assert len(server.sent) == 1
 
@@ -198,10 +198,10 @@ async def test_no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with resend_server() as server:
         sender = ResendSender(API_KEY, base_url=server.base_url)
-        await asyncio.gather(sender.send(MESSAGE), return_exceptions=True)
+        await asyncio.gather(hand_over(sender, MESSAGE), return_exceptions=True)
         server.errors.append(Answer(422, "validation_error"))
         with pytest.raises(SendRefused):
-            await sender.send(MESSAGE)
+            await hand_over(sender, MESSAGE)
         await sender.close()
     for secret in (CODE, ADDRESS, API_KEY):
         assert secret not in caplog.text

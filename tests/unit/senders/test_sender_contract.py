@@ -13,6 +13,7 @@ from uuid import UUID
 
 import pytest
 
+from tests.support.mails import hand_over
 from tests.support.resend_server import API_KEY, resend_server
 from tests.support.smtp_server import smtp_server
 from watchword.mail.message import Mailbox, Message
@@ -112,7 +113,7 @@ async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 async def test_a_mail_leaves_whole(harness: Harness) -> None:
     """When `send` returns, the mail is there with its subject and its text."""
-    await harness.sender.send(MESSAGE)
+    await hand_over(harness.sender, MESSAGE)
     assert harness.sent() == [(MESSAGE.subject, MESSAGE.text)]
 
 
@@ -122,13 +123,13 @@ async def test_mails_at_the_same_time_do_not_mix(harness: Harness) -> None:
         replace(MESSAGE, id=UUID(int=n), subject=f"{n:06} is your code", text=f"{n:06}\n" * 200)
         for n in range(50)
     ]
-    await asyncio.gather(*(harness.sender.send(message) for message in messages))
+    await asyncio.gather(*(hand_over(harness.sender, message) for message in messages))
     assert sorted(harness.sent()) == [(message.subject, message.text) for message in messages]
 
 
 async def test_the_same_mail_can_be_sent_again(harness: Harness) -> None:
     """A repeat after a lost answer is no error, and each copy is the same."""
-    await asyncio.gather(*(harness.sender.send(MESSAGE) for _ in range(5)))
+    await asyncio.gather(*(hand_over(harness.sender, MESSAGE) for _ in range(5)))
     assert set(harness.sent()) == {(MESSAGE.subject, MESSAGE.text)}
 
 
@@ -136,7 +137,7 @@ async def test_a_broken_sender_fails_for_now(harness: Harness) -> None:
     """An output that is gone is SendFailed, worth a retry, with a hint and without the code."""
     harness.break_it()
     with pytest.raises(SendFailed, match=r"(?s)\nhint: ") as caught:
-        await harness.sender.send(MESSAGE)
+        await hand_over(harness.sender, MESSAGE)
     assert "012345" not in str(caught.value)
     assert "ada@" not in str(caught.value)
 
@@ -145,7 +146,7 @@ async def test_a_sender_leaves_no_code_on_the_other_outputs(
     harness: Harness, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing of a mail is printed or logged beside the place that it was sent to."""
-    await harness.sender.send(MESSAGE)
+    await hand_over(harness.sender, MESSAGE)
     captured = capfd.readouterr()
     assert captured.out + captured.err == ""
 

@@ -1,5 +1,6 @@
 """The SMTP sender beyond the contract, on a real server."""
 
+import asyncio
 import email
 import email.policy
 import logging
@@ -8,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support.mails import ADDRESS, CODE, MESSAGE
+from tests.support.mails import ADDRESS, CODE, MESSAGE, hand_over
 from tests.support.smtp_server import PASSWORD, USERNAME, SmtpServerDouble, smtp_server
 from tests.unit.senders.conftest import Tls
 from watchword.mail.message import to_bytes
@@ -44,7 +45,7 @@ async def test_the_bytes_arrive_unchanged() -> None:
     """Envelope and mail are those of the message, dots in front included, twice the same."""
     async with smtp_server() as server:
         for _ in range(2):
-            await sender_to(server).send(MESSAGE)
+            await hand_over(sender_to(server), MESSAGE)
     for taken in server.taken:
         assert taken.sender == "no-reply@acme.example"
         assert taken.recipients == [ADDRESS]
@@ -61,7 +62,7 @@ async def test_starttls(monkeypatch: pytest.MonkeyPatch, tls: Tls, far: bool, au
     if far:
         far_away(monkeypatch)
     async with smtp_server(starttls=tls.server, auth=bool(auth)) as server:
-        await sender_to(server, auth=auth, tls=tls).send(MESSAGE)
+        await hand_over(sender_to(server, auth=auth, tls=tls), MESSAGE)
     assert [taken.encrypted for taken in server.taken] == [True]
     assert server.taken[0].content == to_bytes(MESSAGE)
 
@@ -69,14 +70,14 @@ async def test_starttls(monkeypatch: pytest.MonkeyPatch, tls: Tls, far: bool, au
 async def test_tls_from_the_start(tls: Tls) -> None:
     """`smtps` is TLS before the first word."""
     async with smtp_server(tls=tls.server) as server:
-        await sender_to(server, "smtps", tls=tls).send(MESSAGE)
+        await hand_over(sender_to(server, "smtps", tls=tls), MESSAGE)
     assert [taken.encrypted for taken in server.taken] == [True]
 
 
 async def test_a_password_on_loopback() -> None:
     """A server on the same machine may ask for a password without TLS."""
     async with smtp_server(auth=True) as server:
-        await sender_to(server, auth=AUTH).send(MESSAGE)
+        await hand_over(sender_to(server, auth=AUTH), MESSAGE)
     assert len(server.taken) == 1
 
 
@@ -89,7 +90,7 @@ async def test_a_certificate_that_does_not_verify(tls: Tls, scheme: str, why: st
     started = smtp_server(tls=context) if scheme == "smtps" else smtp_server(starttls=context)
     async with started as server:
         with pytest.raises(SendFailed, match=r"(?s)127\.0\.0\.1.*\nhint: ") as caught:
-            await sender_to(server, scheme, tls=trust).send(MESSAGE)
+            await hand_over(sender_to(server, scheme, tls=trust), MESSAGE)
     assert server.taken == []
     assert_discreet(caught.value)
 
@@ -99,11 +100,11 @@ async def test_no_starttls_off_loopback_is_no_mail(monkeypatch: pytest.MonkeyPat
     far_away(monkeypatch)
     async with smtp_server() as server:
         with pytest.raises(SendFailed, match="hint: ") as caught:
-            await sender_to(server, auth=AUTH).send(MESSAGE)
+            await hand_over(sender_to(server, auth=AUTH), MESSAGE)
         assert server.taken == []
         assert_discreet(caught.value)
         target = SmtpServer.parse(f"smtp://127.0.0.1:{server.port}")
-        await SmtpSender(target, allow_plaintext=True).send(MESSAGE)
+        await hand_over(SmtpSender(target, allow_plaintext=True), MESSAGE)
         assert len(server.taken) == 1
 
 
@@ -126,7 +127,7 @@ async def test_what_may_pass_and_what_will_not(
     async with smtp_server() as server:
         server.answers[command] = answer
         with pytest.raises(kind, match=answer[:3]) as caught:
-            await sender_to(server).send(MESSAGE)
+            await hand_over(sender_to(server), MESSAGE)
     assert_discreet(caught.value)
     assert server.taken == []
 
@@ -136,14 +137,14 @@ async def test_a_refused_sender_is_the_operators_to_mend() -> None:
     async with smtp_server() as server:
         server.answers["MAIL"] = "553 5.7.1 not yours"
         with pytest.raises(SendFailed, match=r"(?s)553\nhint: .*MAIL__FROM"):
-            await sender_to(server).send(MESSAGE)
+            await hand_over(sender_to(server), MESSAGE)
 
 
 async def test_a_wrong_password_is_the_operators_to_mend() -> None:
     """The mail waits; the password is not shown."""
     async with smtp_server(auth=True) as server:
         with pytest.raises(SendFailed, match=r"(?s)535\nhint: .*SMTP__URL") as caught:
-            await sender_to(server, auth=f"{USERNAME}:CANARY@").send(MESSAGE)
+            await hand_over(sender_to(server, auth=f"{USERNAME}:CANARY@"), MESSAGE)
     assert_discreet(caught.value)
 
 
@@ -157,7 +158,7 @@ async def test_a_server_that_falls_silent(
     async with smtp_server() as server:
         setattr(server, how, command)
         with pytest.raises(SendFailed, match="hint: ") as caught:
-            await sender_to(server).send(MESSAGE)
+            await hand_over(sender_to(server), MESSAGE)
     assert_discreet(caught.value)
 
 
@@ -167,7 +168,7 @@ async def test_a_mail_that_was_taken_is_sent(monkeypatch: pytest.MonkeyPatch, ho
     monkeypatch.setattr(smtp, "QUIT_TIMEOUT_SECONDS", 0.1)
     async with smtp_server() as server:
         setattr(server, how, "QUIT")
-        await sender_to(server).send(MESSAGE)
+        await hand_over(sender_to(server), MESSAGE)
     assert len(server.taken) == 1
 
 
@@ -176,10 +177,10 @@ async def test_no_secret_is_logged(caplog: pytest.LogCaptureFixture, tls: Tls) -
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.CRITICAL, logger="mail")  # the test's own server
     async with smtp_server(starttls=tls.server, auth=True) as server:
-        await sender_to(server, auth=AUTH, tls=tls).send(MESSAGE)
+        await hand_over(sender_to(server, auth=AUTH, tls=tls), MESSAGE)
         server.answers["RCPT"] = "550 no"
         with pytest.raises(SendRefused):
-            await sender_to(server, auth=AUTH, tls=tls).send(replace(MESSAGE, locale="de"))
+            await hand_over(sender_to(server, auth=AUTH, tls=tls), replace(MESSAGE, locale="de"))
     assert CODE not in caplog.text
     assert "CANARY" not in caplog.text
 
@@ -224,3 +225,23 @@ def test_what_is_no_url(url: str) -> None:
         SmtpServer.parse(url)
     assert "CAN" not in str(caught.value)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+async def test_one_mail_at_a_time_is_taken_and_not_noted() -> None:
+    """A process that dies sends what was taken and not noted again: one mail, and no second one.
+
+    Seen to fail without the lock around the last step.
+    """
+    async with smtp_server() as server:
+        sender = sender_to(server)
+        noted = 0
+
+        async def send() -> None:
+            nonlocal noted
+            async with sender.send(MESSAGE):
+                assert len(server.taken) == noted + 1
+                await asyncio.sleep(0.05)
+                noted += 1
+
+        await asyncio.gather(*(send() for _ in range(6)))
+    assert noted == len(server.taken) == 6
