@@ -52,8 +52,8 @@ build: .venv/installed ## Install what is needed and build; leaves .venv/bin/wat
 demo: build ## Show one whole sign-in on a temporary PostgreSQL
 	@$(BIN)/watchword demo
 
-dev: build ## Run Watchword with its own PostgreSQL; mails appear on the console
-	@$(BIN)/watchword dev
+dev: build ## Run Watchword with its own PostgreSQL; ARGS="--port-offset 100" for other ports
+	@$(BIN)/watchword dev $(ARGS)
 
 test: build ## Run all tests
 	cargo test --locked

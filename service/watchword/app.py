@@ -69,11 +69,20 @@ class App:
         self._jobs = Supervisor(
             {
                 "readiness": self._readiness.run,
-                "mail dispatcher": self._dispatcher.run,
-                "purger": Purger(self.database, config.purge).run,
+                "mail dispatcher": self._once_ready(self._dispatcher.run),
+                "purger": self._once_ready(Purger(self.database, config.purge).run),
             }
         )
         self.api_address = ""
+
+    def _once_ready(self, job: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """Keeps a job from asking for tables that are not there yet."""
+
+        async def run() -> None:
+            await self.wait_ready()
+            await job()
+
+        return run
 
     async def start(self) -> None:
         """Listens and starts the jobs; raises AddressTaken. Serving follows by itself."""

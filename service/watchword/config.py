@@ -5,6 +5,7 @@ a typing error must not leave a default standing. Names without `__` are not our
 `WATCHWORD_SERVICE_HOST` and its like).
 """
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -203,7 +204,7 @@ def _read(environ: Mapping[str, str]) -> tuple[Sections, list[str]]:
             continue
         section, _, field = variable.lower().partition("__")
         if not _is_known(section, field):
-            problems.append(f"`{name}` is not a setting of this version")
+            problems.append(f"`{name}` is not a setting of this version{_nearest(section, field)}")
         elif read:  # empty is unset: compose files and templates leave such variables behind
             sections[section][field] = read
     return sections, problems
@@ -229,12 +230,23 @@ def is_reserved(variable: str) -> bool:
     return _RESERVED.fullmatch(variable) is not None
 
 
+def _nearest(section: str, field: str) -> str:
+    """Names the setting that was probably meant."""
+    known = [f"{s}__{f}" for s in Config.model_fields for f in _fields_of(s)]
+    near = difflib.get_close_matches(f"{section}__{field}", known, n=1, cutoff=0.8)
+    return f"; did you mean `{PREFIX}{near[0].upper()}`?" if near else ""
+
+
 def _is_known(section: str, field: str) -> bool:
+    return field in _fields_of(section)
+
+
+def _fields_of(section: str) -> set[str]:
     section_field = Config.model_fields.get(section)
     model = section_field.annotation if section_field is not None else None
     if not (isinstance(model, type) and issubclass(model, Section)):
-        return False
-    return field in {known.alias or name for name, known in model.model_fields.items()}
+        return set()
+    return {known.alias or name for name, known in model.model_fields.items()}
 
 
 def _describe(detail: Any) -> str:

@@ -159,9 +159,10 @@ class CallerScopeMissing(CallerError):
     reason = Reason.CALLER_SCOPE_MISSING
     message = "the service key lacks the scope for this call"
 
-    def __init__(self, scope: str) -> None:
+    def __init__(self, scope: str, *, caller: str) -> None:
         super().__init__()
         self.scope = scope
+        self.caller = caller
 
 
 class Overloaded(WatchwordError):

@@ -28,7 +28,9 @@ async def block(holding: str, process: WatchwordProcess, **variables: str) -> st
     (definition,) = PAGE.blocks("sh", holding="call() {")
     (text,) = PAGE.blocks("sh", holding=holding)
     key = process.ready["service_key"]
-    return await shell(definition + text, process, KEY=key, **variables)
+    return await shell(
+        definition + text, process, KEY=key, ADDRESS=process.ready["api"], **variables
+    )
 
 
 async def test_every_step_works(process: WatchwordProcess, tmp_path: Path) -> None:
@@ -68,7 +70,7 @@ async def run_program(process: WatchwordProcess, folder: Path, *, mails_before: 
     path.write_text(adapted(program, process))
     running = await asyncio.create_subprocess_exec(
         *(sys.executable, path),
-        env=environment({"KEY": process.ready["service_key"]}),
+        env=environment({"KEY": process.ready["service_key"], "ADDRESS": process.ready["api"]}),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )

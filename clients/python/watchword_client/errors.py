@@ -57,10 +57,9 @@ class WatchwordError(Exception):
         self.retry_after = retry_after
 
     def __str__(self) -> str:
-        """Code, reason, message and every wrong field on one line."""
+        """Code, reason and message on one line; the message names every wrong field."""
         head = f"{self.code.name} {self.reason}".rstrip()
-        fields = "".join(f"; {v.field} {v.description}" for v in self.violations)
-        return f"{head}: {self.message}{fields}"
+        return f"{head}: {self.message}"
 
 
 class RequestInvalid(WatchwordError):

@@ -91,5 +91,5 @@ class CallerRegistry:
         if caller is None:
             raise CallerCredentialInvalid
         if scope not in caller.scopes:
-            raise CallerScopeMissing(scope)
+            raise CallerScopeMissing(scope, caller=caller.name)
         return caller

@@ -4,6 +4,7 @@ A command's module is imported when the command is run: `healthcheck`, which a c
 few seconds, needs neither the driver nor the settings of everything.
 """
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -76,4 +77,6 @@ def _watchword() -> None:
 
 def main() -> None:
     """The entry point of the command."""
+    # gRPC's core writes lines of its own, about a taken port for one, which is told better.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     app()

@@ -7,6 +7,7 @@ Messages start in lower case and have no full stop; an error ends with a `hint:`
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -48,7 +49,7 @@ def on_database(work: Callable[[Database], Awaitable[T]]) -> T:
             await pool.close()
 
     with errors_told():
-        configure_logging(LogSettings(level="warning"))
+        configure_logging(LogSettings(level="error"))  # what went wrong is told once
         return asyncio.run(connected(load_database_settings(os.environ)))
 
 
@@ -98,11 +99,7 @@ def errors_told() -> Iterator[None]:
     except ConfigError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
-        fail(
-            "",
-            "`watchword secrets generate` makes keys; docs/configuration.md has every variable",
-            2,
-        )
+        fail("", _where_from(error.problems), 2)
     except ValueRejected as error:
         fail(str(error), "see `--help`", 2)
     except (MigrationError, DevelopmentPostgresError, AddressTaken, SenderUnusable) as error:
@@ -113,10 +110,18 @@ def errors_told() -> Iterator[None]:
     except (StorageUnavailable, asyncpg.PostgresError) as error:
         fail(
             f"the database cannot be used: {error.__cause__ or error}",
-            "look at WATCHWORD_DATABASE__URL, and whether `watchword migrate` has run",
+            "look at WATCHWORD_DATABASE__URL, which changes with every start of `watchword dev`, and "
+            "whether `watchword migrate` has run",
         )
     except OSError as error:
         fail(str(error), "look whether the path is there and may be written")
+
+
+def _where_from(problems: Sequence[str]) -> str:
+    """Says how a wrong environment is mended."""
+    if any(re.search("(KEYS|INDEX_KEY)` is required", problem) for problem in problems):
+        return "`watchword secrets generate` makes keys; docs/configuration.md has every variable"
+    return "docs/configuration.md has every variable with what it accepts"
 
 
 def fail(message: str, hint: str, code: int = 1) -> NoReturn:

@@ -36,7 +36,9 @@ class MailSettings(Section):
         (), description="comma list in order; required by `serve`"
     )
     from_: str = Field(
-        "Watchword <noreply@localhost>", alias="from", description="`Name <address>`"
+        "Watchword <noreply@localhost>",
+        alias="from",
+        description="`Name <address>`; required by `smtp` and `resend`",
     )
     file_dir: Path | None = Field(None, description="folder of the sender `file`")
     allow_development_senders: bool = Field(

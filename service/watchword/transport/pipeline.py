@@ -18,7 +18,13 @@ from google.rpc import status_pb2
 from watchword.callers.model import Scope
 from watchword.callers.registry import CallerRegistry
 from watchword.crypto import new_id
-from watchword.errors import Reason, RequestMalformed, StorageUnavailable, WatchwordError
+from watchword.errors import (
+    CallerScopeMissing,
+    Reason,
+    RequestMalformed,
+    StorageUnavailable,
+    WatchwordError,
+)
 from watchword.transport.errors import CODES, DETAILS_KEY, code_of, internal_status, status_of
 
 # A call without a deadline of its own gets this one.
@@ -89,6 +95,8 @@ class Pipeline:
                 response = await method.call(request)
             encoded = response.SerializeToString()
         except WatchwordError as error:
+            if isinstance(error, CallerScopeMissing):
+                call.caller = error.caller
             call.log(CODES[error.reason], reason=error.reason, detail=str(error))
             return status_of(error)
         except TimeoutError:

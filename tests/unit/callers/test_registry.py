@@ -119,7 +119,7 @@ def test_a_scope_is_not_another(held: Scope, needed: Scope) -> None:
         return
     with pytest.raises(CallerScopeMissing) as caught:
         known.authenticate([f"Bearer {KEY}"], scope=needed)
-    assert caught.value.scope == needed
+    assert (caught.value.scope, caught.value.caller) == (needed, "a")
 
 
 def test_scopes_are_read_as_a_set() -> None:

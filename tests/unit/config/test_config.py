@@ -103,7 +103,16 @@ def test_an_empty_environment_names_what_is_required() -> None:
 def test_an_unknown_name_is_refused(name: str) -> None:
     """A typing error must not leave a default standing; its value is not shown."""
     (problem,) = problems_of(environment(**{name: CANARY}))
-    assert problem == f"`WATCHWORD_{name}` is not a setting of this version"
+    assert problem.startswith(f"`WATCHWORD_{name}` is not a setting of this version")
+    assert CANARY not in problem
+
+
+def test_a_mistyped_name_is_recognised() -> None:
+    """What was probably meant is named, and nothing where that is a guess."""
+    (problem,) = problems_of(environment(OTP__LIFTIME="5m"))
+    assert problem.endswith("; did you mean `WATCHWORD_OTP__LIFETIME`?")
+    (problem,) = problems_of(environment(OTP__COLOUR="blue"))
+    assert problem.endswith("of this version")
 
 
 @pytest.mark.parametrize(

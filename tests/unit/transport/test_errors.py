@@ -48,7 +48,7 @@ def every_error() -> list[WatchwordError]:
         if cls is errors.RequestInvalid:
             made.append(errors.RequestInvalid([Violation("email", "is required")]))
         elif cls is errors.CallerScopeMissing:
-            made.append(errors.CallerScopeMissing("login"))
+            made.append(errors.CallerScopeMissing("login", caller="gateway"))
         elif hasattr(cls, "reason"):
             made.append(cls())
     return made
@@ -133,7 +133,10 @@ def test_overloaded_says_when_to_come_back() -> None:
 
 def test_a_missing_scope_is_named() -> None:
     """The metadata of ErrorInfo says which scope the call needs."""
-    (info,) = details(status_of(errors.CallerScopeMissing("login")), error_details_pb2.ErrorInfo())
+    (info,) = details(
+        status_of(errors.CallerScopeMissing("login", caller="gateway")),
+        error_details_pb2.ErrorInfo(),
+    )
     assert info.metadata == {"scope": "login"}  # type: ignore[attr-defined]
 
 
