@@ -20,9 +20,9 @@ from watchword.errors import Overloaded, StorageUnavailable
 from watchword.login.ports import PURGE_BATCH, Database, PurgeStore
 from watchword.settings import Duration, Section
 
-# After a full batch the purger rests nineteen times as long as that took: it works at most a
-# twentieth of the time however slow the database is, and a fast one is not asked without pause.
-REST_FACTOR = 19
+# After a full batch the purger rests nine times as long as that took: it works at most a tenth
+# of the time however slow the database is, and a fast one is not asked without pause.
+REST_FACTOR = 9
 REST_MIN_SECONDS = 0.05
 # Of all slots, for what no index leads to: once around in 256 passes.
 SLOTS_PER_PASS = 16
