@@ -110,8 +110,8 @@ def errors_told() -> Iterator[None]:
     except (StorageUnavailable, asyncpg.PostgresError) as error:
         fail(
             f"the database cannot be used: {error.__cause__ or error}",
-            "look at WATCHWORD_DATABASE__URL, which changes with every start of `watchword dev`, and "
-            "whether `watchword migrate` has run",
+            "look at WATCHWORD_DATABASE__URL, and whether `watchword migrate` has run; the URL of "
+            "`watchword dev` changes with every start",
         )
     except OSError as error:
         fail(str(error), "look whether the path is there and may be written")
