@@ -7,7 +7,7 @@ the jobs, close the pool.
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import assert_never
 
@@ -116,20 +116,24 @@ async def run_until_signal(
     *,
     on_start: Callable[[], Awaitable[None]] | None = None,
     on_ready: Callable[[App], None] | None = None,
+    until: Callable[[], Coroutine[None, None, None]] | None = None,
 ) -> None:
     """Runs the app until SIGTERM or SIGINT; raises TaskDiedTooOften after an orderly stop.
 
     `on_start` is awaited before anything is called ready, `on_ready` is called once when it is.
+    What `until` raises ends it as well.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     await app.start()
-    waits = [
+    waits: list[asyncio.Task[object]] = [
         asyncio.create_task(stopping.wait(), name="signal"),
         asyncio.create_task(app.wait_failed(), name="jobs"),
     ]
+    if until is not None:
+        waits.append(asyncio.create_task(until(), name="until"))
     ready = asyncio.create_task(_announce(app, on_start, on_ready), name="announce")
     try:
         done, _ = await asyncio.wait([*waits, ready], return_when=asyncio.FIRST_COMPLETED)

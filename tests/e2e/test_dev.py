@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import re
 import shutil
@@ -292,3 +293,15 @@ async def test_an_offset_that_cannot_be_is_told(options: list[str], told: str) -
     assert told in done.stderr
     assert "\nhint: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+async def test_it_ends_with_its_postgres() -> None:
+    """A PostgreSQL that was killed is told, and not waited for: nothing would bring it back."""
+    async with watchword("dev", "--ephemeral") as server:
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+        for child in map(int, children.read_text().split()):
+            if Path(f"/proc/{child}/comm").read_text() == "postgres\n":
+                os.kill(child, signal.SIGKILL)
+        async with asyncio.timeout(30):
+            assert await server.process.wait() == 1
+        assert "the PostgreSQL of this process has ended" in server.log()

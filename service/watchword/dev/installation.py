@@ -16,7 +16,7 @@ from pathlib import Path
 from watchword.config import PREFIX, Config, load_config
 from watchword.crypto import new_id, new_user_id, slot_of_subject
 from watchword.dev.ownership import refuse_strangers
-from watchword.dev.postgres import start
+from watchword.dev.postgres import EmbeddedPostgres, start
 from watchword.errors import ValueRejected
 from watchword.keyring import generate_secrets
 from watchword.login.ports import Database, Tx
@@ -40,7 +40,7 @@ class Installation:
 
     folder: Path
     database_url: str
-    database_is_ours: bool
+    postgres: EmbeddedPostgres | None
 
 
 @contextlib.contextmanager
@@ -59,11 +59,11 @@ def open_installation(*, ephemeral: bool, database_url: str | None) -> Iterator[
             refuse_strangers(folder)
         # PostgreSQL's user must be able to pass through; everything inside has modes of its own.
         folder.chmod(0o711)
-        database_is_ours = database_url is None
+        postgres = None
         if database_url is None:
-            server = undo.enter_context(start(folder / "postgres", ephemeral=ephemeral))
-            database_url = server.url(DATABASE_NAME)
-        yield Installation(folder, database_url, database_is_ours)
+            postgres = undo.enter_context(start(folder / "postgres", ephemeral=ephemeral))
+            database_url = postgres.url(DATABASE_NAME)
+        yield Installation(folder, database_url, postgres)
 
 
 def state_folder() -> Path:

@@ -6,6 +6,7 @@ of the database anyway. TCP stays refused even when somebody edits `listen_addre
 The server's log is `server.log` inside the data folder.
 """
 
+import asyncio
 import atexit
 import contextlib
 import fcntl
@@ -34,6 +35,7 @@ __all__ = ["DevelopmentPostgresError", "DevelopmentPostgresMissing", "EmbeddedPo
 
 BUILTIN_LOCALE_MAJOR_MIN = 17
 INITDB_SECONDS = 120
+POLL_SECONDS = 0.5
 SOCKET_NAME = ".s.PGSQL.5432"
 SOCKET_PATH_BYTES_MAX = 107
 # These keep the server away from the network and where this module looks for it.
@@ -82,6 +84,7 @@ class EmbeddedPostgres:
         undo: contextlib.ExitStack,
     ) -> None:
         self._binaries = binaries
+        self._server = server
         self._socket_dir = socket_dir
         self._undo = undo
         self._starter_pid = os.getpid()
@@ -98,6 +101,14 @@ class EmbeddedPostgres:
     def bin(self, name: str) -> Path:
         """Returns the path of a program of the same version, `pg_dump` for example."""
         return self._binaries.folder / name
+
+    async def wait_ended(self) -> None:
+        """Returns never; raises DevelopmentPostgresError when the server ends by itself."""
+        while not self._server.has_ended():
+            await asyncio.sleep(POLL_SECONDS)
+        raise DevelopmentPostgresError(
+            "the PostgreSQL of this process has ended", f"its log is `{self._server.log_path}`"
+        )
 
     def stop(self) -> None:
         """Stops the server and removes its socket folder; does nothing the second time."""

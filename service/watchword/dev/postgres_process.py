@@ -38,7 +38,8 @@ class Server:
     ) -> None:
         self._data_dir = data_dir
         self._socket_dir = socket_dir
-        self._log = _open_log(data_dir / "server.log")
+        self.log_path = data_dir / "server.log"
+        self._log = _open_log(self.log_path)
         self._log_start = os.fstat(self._log).st_size
         # A session of its own: Ctrl-C on the terminal must not end PostgreSQL before its clients.
         options = {"cwd": "/", "env": ENVIRONMENT, "start_new_session": True, **run_as}
@@ -63,6 +64,10 @@ class Server:
                 return None
             time.sleep(POLL_SECONDS)
         return f"{self._logged()}\nnot ready after {START_SECONDS} seconds"
+
+    def has_ended(self) -> bool:
+        """Whether the server process is gone."""
+        return self._process.poll() is not None
 
     def end(self) -> None:
         """Ends the server, then the guard; the second call does nothing."""

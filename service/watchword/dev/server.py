@@ -71,7 +71,10 @@ async def run_dev(options: DevOptions, environ: Mapping[str, str]) -> None:
 
         with _offset_hinted(options, environ):
             await run_until_signal(
-                app, on_start=lambda: ensure_demo_user(app.database, config), on_ready=announce
+                app,
+                on_start=lambda: ensure_demo_user(app.database, config),
+                on_ready=announce,
+                until=None if installation.postgres is None else installation.postgres.wait_ended,
             )
 
 
@@ -90,7 +93,7 @@ def _offset_hinted(options: DevOptions, environ: Mapping[str, str]) -> Iterator[
 
 async def prepare_database(installation: Installation) -> None:
     """Migrates the installation's database, made first when its server is the embedded one."""
-    if installation.database_is_ours:
+    if installation.postgres is not None:
         await ensure_database(installation.database_url)
     await migrate(installation.database_url)
 

@@ -93,7 +93,7 @@ def test_the_highest_port_bounds_the_offset() -> None:
 def test_the_environment_wins_over_the_offset(tmp_path: Path, named: str, address: str) -> None:
     """An address that it names is listened on as it stands; an empty variable names none."""
     config = development_config(
-        Installation(tmp_path, "postgresql:///none?host=/nowhere", database_is_ours=False),
+        Installation(tmp_path, "postgresql:///none?host=/nowhere", postgres=None),
         {"WATCHWORD_API__ADDRESS": named, "WATCHWORD_SECRETS__KEYS": ""},
         addresses=default_addresses(ephemeral=False, port_offset=100),
         mail_dir=None,
