@@ -65,7 +65,8 @@ class App:
         self._server = ApiServer(
             config.api, Pipeline(config.caller_registry()), AuthService(context)
         )
-        self._readiness = Readiness(DatabaseProbe(self._pool), self._server.set_serving)
+        self._probe = DatabaseProbe(self._pool)
+        self._readiness = Readiness(self._probe, self._server.set_serving)
         self._jobs = Supervisor(
             {
                 "readiness": self._readiness.run,
@@ -107,6 +108,7 @@ class App:
         await self._jobs.stop()
         for sender in self._senders:
             await sender.close()
+        self._probe.close()
         await self._pool.close()
         _log.info("stopped")
 

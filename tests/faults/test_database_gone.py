@@ -179,7 +179,7 @@ async def hold(
         f"first OK after {first - fault_ended:.2f} s, longest {longest:.2f} s, {words}\n"
     )
     async with asyncio.timeout(SETTLED_SECONDS):
-        while len(asyncio.all_tasks()) > tasks or await installation.connections() > POOL_SIZE:
+        while len(asyncio.all_tasks()) > tasks or await installation.connections() > POOL_SIZE + 1:
             await asyncio.sleep(0.1)
     return under
 

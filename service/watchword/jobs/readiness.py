@@ -10,8 +10,6 @@ from typing import Protocol
 
 import structlog
 
-from watchword.errors import Overloaded
-
 PROBE_INTERVAL_SECONDS = 1.0
 PROBE_TIMEOUT_SECONDS = 1.0
 FAILURES_MAX = 2
@@ -54,9 +52,6 @@ class Readiness:
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
                 problem = await self._check_schema()
-        except Overloaded:
-            # Busy is not gone: the calls that hold the connections say more than this one.
-            return bool(self._ready)
         except Exception as error:
             self._failures += 1
             # The driver's own words: this is where an operator looks first.

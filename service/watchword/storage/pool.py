@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
-from typing import Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
@@ -37,7 +37,9 @@ class DatabaseSettings(Section):
     """Where PostgreSQL is, and how many connections this process may hold."""
 
     url: SecretStr = Field(description="libpq URL; off loopback `sslmode=verify-full` is demanded")
-    pool_size: int = Field(10, ge=1, le=1000, description="connections of this process")
+    pool_size: int = Field(
+        10, ge=1, le=1000, description="connections of this process; its health takes one more"
+    )
     allow_plaintext: bool = Field(
         False, description="allow a database off loopback without a verified certificate"
     )
@@ -145,16 +147,25 @@ class Pool:
 
     async def open(self) -> None:
         """Makes the pool; PostgreSQL need not be there yet."""
-        statement_timeout_ms = self._settings.statement_timeout // timedelta(milliseconds=1)
         self._pool = await asyncpg.create_pool(
-            self._settings.url.get_secret_value(),
             min_size=0,
             max_size=self._settings.pool_size,
-            timeout=self._wait_seconds,
             command_timeout=None,
             init=self._init,
             reset=_keep_session_state,
-            server_settings={
+            **self._connect_options(),
+        )
+
+    async def connect(self) -> asyncpg.Connection:
+        """Opens a connection beside the pool, set up like those in it; the caller closes it."""
+        return await asyncpg.connect(**self._connect_options())
+
+    def _connect_options(self) -> dict[str, Any]:
+        statement_timeout_ms = self._settings.statement_timeout // timedelta(milliseconds=1)
+        return {
+            "dsn": self._settings.url.get_secret_value(),
+            "timeout": self._wait_seconds,
+            "server_settings": {
                 "application_name": "watchword",
                 # A backend whose client has cut the connection off should not go on for long.
                 "client_connection_check_interval": "500",
@@ -165,7 +176,7 @@ class Pool:
                 "statement_timeout": str(statement_timeout_ms),
                 "timezone": "UTC",
             },
-        )
+        }
 
     async def _init(self, connection: asyncpg.Connection) -> None:
         if self._query_logger is not None:
@@ -188,25 +199,22 @@ class Pool:
             await self._pool.expire_connections()
 
     @asynccontextmanager
-    async def connection(self, *, wait_seconds: float | None = None) -> AsyncIterator[Connection]:
+    async def connection(self) -> AsyncIterator[Connection]:
         """Lends a connection; one that its user was cancelled on is cut off.
 
         Raises Overloaded when all stayed busy for `acquire_timeout`, and at once when the line is
         longer than that; the driver's errors and TimeoutError when PostgreSQL does not answer.
-        Who gives `wait_seconds` waits for so long, however long the line.
         """
         if self._pool is None:
             raise RuntimeError("the pool is not open")
-        if wait_seconds is None:
-            wait_seconds = self._wait_seconds
-            if self._line.is_too_long(wait_seconds):
-                raise Overloaded
+        if self._line.is_too_long(self._wait_seconds):
+            raise Overloaded
         try:
             with self._line.waiting():
-                connection = await self._pool.acquire(timeout=wait_seconds)
+                connection = await self._pool.acquire(timeout=self._wait_seconds)
         except TimeoutError:
             # Busy is one thing, frozen another.
-            if self._line.moved_within(wait_seconds):
+            if self._line.moved_within(self._wait_seconds):
                 raise Overloaded from None
             raise
         lent = self._line.now()

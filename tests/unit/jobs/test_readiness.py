@@ -7,7 +7,6 @@ import asyncio
 
 import pytest
 
-from watchword.errors import Overloaded
 from watchword.jobs import readiness
 from watchword.jobs.readiness import Readiness
 
@@ -15,7 +14,7 @@ from watchword.jobs.readiness import Readiness
 class Script:
     """A probe that answers by a script of letters, then waits for ever.
 
-    `o` answers, `x` fails, `t` takes too long, `m` lacks a migration, `b` finds the pool busy.
+    `o` answers, `x` fails, `t` takes too long, `m` lacks a migration.
     """
 
     def __init__(self, script: str) -> None:
@@ -38,8 +37,6 @@ class Script:
         letter = next(self._answers, "")
         if letter == "x":
             raise OSError("connection refused")
-        if letter == "b":
-            raise Overloaded
         if letter == "t":
             await asyncio.sleep(60)
         if letter == "":
@@ -73,9 +70,6 @@ async def changes_of(script: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list
     [
         ("o", [True]),
         ("ooo", [True]),
-        # Busy is not gone, however often; but it is no sign of life for a process that starts.
-        ("obbbb", [True]),
-        ("bo", [False, True]),
         ("m", [False]),
         ("mmo", [False, True]),
         ("x", [False]),
