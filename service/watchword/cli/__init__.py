@@ -77,6 +77,8 @@ def _watchword() -> None:
 
 def main() -> None:
     """The entry point of the command."""
-    # gRPC's core writes lines of its own, about a taken port for one, which is told better.
+    # gRPC's core writes lines of its own, about a taken port for one, which is told better; and its
+    # handlers for a fork crash children that only exec, such as those of `dev`.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     app()
