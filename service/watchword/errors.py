@@ -136,7 +136,9 @@ class ChallengeClosed(WatchwordError):
 
 
 class CallerError(WatchwordError):
-    """The calling program, not the person, is refused."""
+    """The calling program, not the person, is refused; `caller` is its name where it is known."""
+
+    caller: str | None = None
 
 
 class CallerCredentialMissing(CallerError):
@@ -159,9 +161,10 @@ class CallerScopeMissing(CallerError):
     reason = Reason.CALLER_SCOPE_MISSING
     message = "the service key lacks the scope for this call"
 
-    def __init__(self, scope: str) -> None:
+    def __init__(self, scope: str, *, caller: str | None = None) -> None:
         super().__init__()
         self.scope = scope
+        self.caller = caller
 
 
 class Overloaded(WatchwordError):

@@ -13,6 +13,7 @@ import pytest
 
 from tests.storage.database import HOUR, new_challenge, new_registration, open_database
 from tests.support.age import age
+from watchword.audit.model import AuditSettings
 from watchword.crypto import SLOTS, new_id
 from watchword.jobs import purger
 from watchword.jobs.purger import REST_MIN_SECONDS, Purger, PurgeSettings
@@ -47,7 +48,7 @@ def events(log: io.StringIO, event: str) -> list[dict[str, object]]:
 @contextlib.asynccontextmanager
 async def purging(database: PgDatabase) -> AsyncIterator[None]:
     """A purger is at work; fails if it ends."""
-    task = asyncio.create_task(Purger(database, SETTINGS).run())
+    task = asyncio.create_task(Purger(database, SETTINGS, AuditSettings()).run())
     try:
         yield
         assert not task.done(), "the purger died"
