@@ -1,8 +1,10 @@
 """What each call leaves in the audit, and what it never does."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -14,6 +16,7 @@ from watchword.callers.model import Scope
 from watchword_client import CallerRefused, OtpInvalid, SessionInvalid, resources_pb2
 from watchword_client import auth_service_pb2 as pb
 
+PAGE = Path(__file__).parents[2] / "docs/audit.md"
 UNKNOWN_CHALLENGE = "01a1b2c3-4d5e-8f60-a1b2-c3d4e5f60770"
 CLIENT = {"ip": "::ffff:192.0.2.1", "user_agent": "Mozilla/5.0", "device_name": "Zoë's phone"}
 EVENTS = """
@@ -228,6 +231,23 @@ async def test_refused_callers_are_told(database_url: str) -> None:
             ("scope_missing", "only-validate", 2),
         )
     }
+
+
+async def test_the_queries_of_the_page_answer(database_url: str) -> None:
+    """docs/audit.md, each as it stands there: sign-ins of a user, refusals, whose subject it is."""
+    queries = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    sign_ins, refusals, whose = queries
+    async with limitless(database_url) as app:
+        ada, _ = await app.sign_in("ada"), await app.sign_in("eve")
+        await refuse(app, email="ada@example.com", code="123456")
+        await refuse(app, email="ada@example.com", code="123457")
+        await app.client.send_otp(email="ada@example.com")
+    (sign_in,) = await fetch(database_url, sign_ins.replace("USER_ID", ada.user.id))
+    assert (sign_in["action"], sign_in["session_id"]) == ("first_sign_in", ada.session.id)
+    (refusal,) = await fetch(database_url, refusals)
+    assert (refusal["outcome"], refusal["refusals"]) == ("not_live_or_spent", 2)
+    (user,) = await fetch(database_url, whose.replace("SUBJECT", refusal["target_id"]))
+    assert (str(user["id"]), user["username"]) == (ada.user.id, "ada")
 
 
 async def test_no_address_and_no_secret_is_told(database_url: str) -> None:
