@@ -83,10 +83,7 @@ MANY = """
 
 
 async def test_a_batch_of_the_purge_costs_the_same_however_much_is_kept(tx: PgTx, sql: Sql) -> None:
-    """Found by the index on `at`, fetched by key; what is younger than the cut-off stays.
-
-    Seen to fail with IS TRUE taken out of AUDIT_EVENTS.
-    """
+    """Found by the index on `at`, fetched by key; what is younger than the cut-off stays."""
     await sql.execute(MANY, 100_000)
     await sql.execute("ANALYZE audit_events")
     await sql.execute(f"PREPARE purge_audit AS {PurgeStore.AUDIT_EVENTS}")

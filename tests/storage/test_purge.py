@@ -54,7 +54,7 @@ ENDS = {
     "outdated sessions": "SELECT u.update_time FROM sessions s JOIN users u ON u.id = s.user_id",
     "audit events": "SELECT at FROM audit_events",
 }
-# What makes the row live, however it was before.
+# What makes the row live, however it was before; audit events never change.
 REVIVE = {
     "challenges": "UPDATE challenges SET expire_time = now() + interval '2 years'",
     "registrations": "UPDATE registrations SET expire_time = now() + interval '2 years'",
@@ -62,7 +62,6 @@ REVIVE = {
     "expired sessions": "UPDATE sessions SET expire_time = now() + interval '2 years'",
     "revoked sessions": "UPDATE sessions SET revoke_time = NULL",
     "outdated sessions": "UPDATE sessions SET epoch = 1",
-    "audit events": "UPDATE audit_events SET at = now() + interval '2 years'",
 }
 WAITING = """
     SELECT count(*) FROM pg_stat_activity
@@ -133,7 +132,7 @@ async def test_a_row_goes_once_it_was_dead_before_the_cut_off(
     assert await REMOVE[kind](tx.purge, end + MICROSECOND) == 0
 
 
-@pytest.mark.parametrize("kind", REMOVE)
+@pytest.mark.parametrize("kind", REVIVE)
 @pytest.mark.parametrize("isolation", ["read_committed", "repeatable_read", "serializable"])
 async def test_a_row_that_lives_again_meanwhile_stays(
     tx: PgTx, sql: Sql, database_url: str, isolation: Isolation, kind: str
