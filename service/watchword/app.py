@@ -1,8 +1,8 @@
 """The composition root: the only file that knows every class.
 
 `App` is one process of Watchword. It starts NOT_SERVING, serves once the database is there with
-this program's schema, and on SIGTERM drains: NOT_SERVING, finish calls and mails under way, stop
-the jobs, close the pool.
+this program's schema, and on SIGTERM drains: NOT_SERVING, finish calls and mails under way, store
+what was refused, stop the jobs, close the pool.
 """
 
 import asyncio
@@ -14,8 +14,10 @@ from typing import assert_never
 import structlog
 from asyncpg.connection import LoggedQuery
 
+from watchword.audit.refusals import Refusals
 from watchword.config import Config
 from watchword.crypto import KeyRing
+from watchword.jobs.audit_writer import AuditWriter
 from watchword.jobs.mail_dispatcher import MailDispatcher
 from watchword.jobs.purger import Purger
 from watchword.jobs.readiness import Readiness
@@ -54,16 +56,19 @@ class App:
         self.database = PgDatabase(self._pool)
         self._senders = _senders(config)
         self._dispatcher = _dispatcher(config, keys, self.database, self._senders)
+        refusals = Refusals()
+        self._audit_writer = AuditWriter(self.database, refusals)
         context = LoginContext(
             database=self.database,
             keys=keys,
             otp=config.otp,
             sessions=config.session,
             settings=config.login,
+            refusals=refusals,
             mail_queued=self._dispatcher.wake,
         )
         self._server = ApiServer(
-            config.api, Pipeline(config.caller_registry()), AuthService(context)
+            config.api, Pipeline(config.caller_registry(), refusals), AuthService(context)
         )
         self._probe = DatabaseProbe(self._pool)
         self._readiness = Readiness(self._probe, self._server.set_serving)
@@ -71,7 +76,8 @@ class App:
             {
                 "readiness": self._readiness.run,
                 "mail dispatcher": self._once_ready(self._dispatcher.run),
-                "purger": self._once_ready(Purger(self.database, config.purge).run),
+                "purger": self._once_ready(Purger(self.database, config.purge, config.audit).run),
+                "audit writer": self._once_ready(self._audit_writer.run),
             }
         )
         self.api_address = ""
@@ -104,7 +110,7 @@ class App:
     async def stop(self) -> None:
         """Drains and closes everything."""
         await self._server.drain()
-        await self._dispatcher.drain()
+        await asyncio.gather(self._dispatcher.drain(), self._audit_writer.drain())
         await self._jobs.stop()
         for sender in self._senders:
             await sender.close()

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeAlias, TypeVar
 
 from pydantic import ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from watchword.audit.model import AuditSettings
 from watchword.callers.registry import CallerRegistry, parse_caller_keys
 from watchword.errors import ValueRejected
 from watchword.jobs.purger import PurgeSettings
@@ -103,6 +104,7 @@ class Config(Section):
     session: SessionPolicy
     login: LoginSettings
     purge: PurgeSettings
+    audit: AuditSettings
     log: LogSettings
 
     @model_validator(mode="after")

@@ -136,7 +136,9 @@ class ChallengeClosed(WatchwordError):
 
 
 class CallerError(WatchwordError):
-    """The calling program, not the person, is refused."""
+    """The calling program, not the person, is refused; `caller` is its name where it is known."""
+
+    caller: str | None = None
 
 
 class CallerCredentialMissing(CallerError):

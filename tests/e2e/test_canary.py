@@ -124,6 +124,7 @@ async def test_no_code_and_no_token_is_stored_or_logged() -> None:
     # It was looked at what there is to see.
     assert dumped.count("INSERT INTO public.sessions ") == SIGN_INS
     assert dumped.count("INSERT INTO public.challenges ") == SIGN_INS
+    assert dumped.count("INSERT INTO public.audit_events ") >= SIGN_INS + SIGN_INS // 2
     assert logged.count('"method": "watchword.v1.AuthService/VerifyOtp"') == 4 * SIGN_INS
     assert statements.count("INSERT INTO sessions ") == SIGN_INS
     assert issued.found_in(dumped) == set()

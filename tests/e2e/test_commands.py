@@ -272,7 +272,7 @@ async def test_generated_secrets_serve(database_url: str, tmp_path: Path) -> Non
 async def test_a_wrong_caller_is_told() -> None:
     """`--caller` takes a name and known scopes, nothing else."""
     env = lines_of((await run("secrets", "generate")).stdout)
-    wrong = ("web", "web:", "Web:login", ":login", "web:login+nothing")
+    wrong = ("web", "web:", "Web:login", ":login", "web:login+nothing", "cli:login")
     for done in await asyncio.gather(
         *(run("secrets", "generate", "--caller", caller, env=env) for caller in wrong)
     ):

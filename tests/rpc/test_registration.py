@@ -71,6 +71,7 @@ async def test_an_owned_username_is_taken_for_good(app: RunningApp) -> None:
 async def test_registering_again_takes_over_ones_own_hold(app: RunningApp) -> None:
     """A retry by the same address is safe; what is bound is the newest."""
     await app.register("ada", full_name="Ada Lovelcae")
+    await app.mails.wait_for("ada@example.com")
     again = await app.register("ada", full_name="Ada Lovelace")
     signed_in = await verify(app, again.challenge.id, "ada@example.com", mails=2)
     assert signed_in.user.full_name == "Ada Lovelace"

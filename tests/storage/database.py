@@ -7,6 +7,7 @@ from datetime import timedelta
 from asyncpg.connection import LoggedQuery
 from pydantic import SecretStr
 
+from watchword.audit.refusals import Refusals
 from watchword.crypto import (
     CodeSource,
     KeyRing,
@@ -62,6 +63,7 @@ def login_context(
     database: PgDatabase,
     *,
     keys: KeyRing = KEYS,
+    refusals: Refusals | None = None,
     mail_queued: Callable[[], None] = lambda: None,
 ) -> LoginContext:
     """What the use cases work with, at the settings' defaults."""
@@ -71,6 +73,7 @@ def login_context(
         otp=OtpPolicy(),
         sessions=SessionPolicy(),
         settings=LoginSettings(),
+        refusals=Refusals() if refusals is None else refusals,
         mail_queued=mail_queued,
     )
 

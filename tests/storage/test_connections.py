@@ -269,9 +269,8 @@ async def test_many_sign_ins_share_few_connections(
             row = await row_of(sql, registered.challenge.id)
             code = parse_code(KEYS.derive_code(source_of(row), length=6).reveal())
             assert code is not None
-            answer = await verify_otp(
-                ctx, VerifyOtpCommand(target=registered.challenge.id, code=code, client=Client())
-            )
+            right = VerifyOtpCommand(target=registered.challenge.id, code=code, client=Client())
+            answer = await verify_otp(ctx, right, caller="tests")
             return (await live_session(ctx, answer.token.reveal())).user.username
 
         one_at_a_time = asyncio.Lock()

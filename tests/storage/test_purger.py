@@ -13,6 +13,7 @@ import pytest
 
 from tests.storage.database import HOUR, new_challenge, new_registration, open_database
 from tests.support.age import age
+from watchword.audit.model import Action, AuditSettings, Event
 from watchword.crypto import SLOTS, new_id
 from watchword.jobs import purger
 from watchword.jobs.purger import REST_MIN_SECONDS, Purger, PurgeSettings
@@ -47,7 +48,7 @@ def events(log: io.StringIO, event: str) -> list[dict[str, object]]:
 @contextlib.asynccontextmanager
 async def purging(database: PgDatabase) -> AsyncIterator[None]:
     """A purger is at work; fails if it ends."""
-    task = asyncio.create_task(Purger(database, SETTINGS).run())
+    task = asyncio.create_task(Purger(database, SETTINGS, AuditSettings()).run())
     try:
         yield
         assert not task.done(), "the purger died"
@@ -91,6 +92,23 @@ async def test_a_kind_that_fails_stops_neither_the_others_nor_the_purger(
             await until(sql, "SELECT count(*) = 0 FROM challenges")
     assert events(log, "purge put off")[0]["error"] == "StorageUnavailable"
     assert events(log, "database unavailable")[0]["error"] == "QueryCanceledError"
+
+
+async def test_audit_events_have_a_retention_of_their_own(
+    tx: PgTx, sql: Sql, database_url: str
+) -> None:
+    """What is older than 90 days goes, what is younger stays, whatever else is kept for an hour."""
+    old, young = (Event(id=new_id(0), action=Action.REVOKE, actor="tests") for _ in range(2))
+    await tx.audit.put(old)
+    await age(database_url, timedelta(days=2))
+    await tx.audit.put(young)
+    await age(database_url, timedelta(days=89))
+    await tx.challenges.insert(new_challenge())
+    await age(database_url, HOUR * 3)
+    async with open_database(database_url) as database, purging(database):
+        await until(sql, "SELECT count(*) = 1 FROM audit_events")
+        await until(sql, "SELECT count(*) = 0 FROM challenges")
+    assert [row["id"] for row in await sql.fetch("SELECT id FROM audit_events")] == [young.id]
 
 
 async def test_a_database_without_tables_is_waited_for(

@@ -18,6 +18,8 @@ from watchword.errors import (
 )
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+# What audit events call those who are no caller.
+RESERVED_NAMES = frozenset({"cli", "unknown"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ def _parse_entry(number: int, entry: str) -> CallerKey:
     name, scopes, key = parts
     if not NAME.fullmatch(name):
         raise ValueRejected(f"entry {number} must begin with a name of `a-z 0-9 . _ -`")
+    if name in RESERVED_NAMES:
+        raise ValueRejected(f"entry {number} has the reserved name `{name}`; choose another")
     return CallerKey(name, parse_scopes(scopes, where=f"entry {number} "), Secret(key))
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from watchword.callers.registry import NAME, parse_scopes
+from watchword.callers.registry import NAME, RESERVED_NAMES, parse_scopes
 from watchword.cli.output import errors_told
 from watchword.config import load_secrets
 from watchword.errors import ValueRejected
@@ -33,6 +33,8 @@ def secrets_generate(
         name, _, scopes = caller.partition(":")
         if not NAME.fullmatch(name):
             raise ValueRejected("`--caller` must begin with a name of `a-z 0-9 . _ -` and a colon")
+        if name in RESERVED_NAMES:
+            raise ValueRejected(f"`--caller` has the reserved name `{name}`; choose another")
         keys = load_secrets(os.environ).key_ring()
         entry = caller_entry(keys, name, sorted(parse_scopes(scopes, where="`--caller` ")))
         print(f"WATCHWORD_CALLERS__KEYS={entry}")

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 import structlog
 from pydantic import Field
 
+from watchword.audit.model import AuditSettings
 from watchword.crypto import SLOTS, jitter_seconds, shuffled
 from watchword.errors import Overloaded, StorageUnavailable
 from watchword.login.ports import PURGE_BATCH, Database, PurgeStore
@@ -72,9 +73,10 @@ class _Tally:
 class Purger:
     """The purger of this process."""
 
-    def __init__(self, database: Database, settings: PurgeSettings) -> None:
+    def __init__(self, database: Database, settings: PurgeSettings, audit: AuditSettings) -> None:
         self._database = database
         self._settings = settings
+        self._audit = audit
         # Each process goes round in an order of its own.
         self._slots = itertools.cycle(shuffled(range(SLOTS)))
 
@@ -123,6 +125,7 @@ class Purger:
         """Returns what a pass removes, each with the kind that it is counted as."""
         over = present - self._settings.retention
         dead = present - self._settings.session_retention
+        past = present - self._audit.retention
         slots = itertools.islice(self._slots, SLOTS_PER_PASS)
         return [
             ("challenges", lambda purge: purge.challenges(dead_before=over)),
@@ -130,6 +133,7 @@ class Purger:
             ("holds", lambda purge: purge.holds(dead_before=over)),
             ("sessions", lambda purge: purge.expired_sessions(dead_before=dead)),
             ("sessions", lambda purge: purge.revoked_sessions(dead_before=dead)),
+            ("audit_events", lambda purge: purge.audit_events(dead_before=past)),
             *(("sessions", _outdated(slot, dead)) for slot in slots),
         ]
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from enum import Enum
 from uuid import UUID
 
+from watchword.audit.model import CLI, Action
 from watchword.errors import ValueRejected
+from watchword.login.auditing import role_changed
 from watchword.login.ports import Database, Tx
 from watchword.roles.model import Grants, Role
 from watchword.users import rules
@@ -52,7 +54,14 @@ async def _find_id(tx: Tx, text: str) -> UUID | None:
 
 async def create_role(database: Database, name: str, permissions: Sequence[str]) -> bool:
     """Makes a role; False when there is one of that name, which stays as it is."""
-    return await database.run_tx(lambda tx: tx.roles.create(name, permissions=permissions))
+
+    async def statements(tx: Tx) -> bool:
+        made = await tx.roles.create(name, permissions=permissions)
+        if made:
+            await tx.audit.put(role_changed(Action.CREATE_ROLE, name, actor=CLI))
+        return made
+
+    return await database.run_tx(statements)
 
 
 async def list_roles(database: Database) -> Sequence[Role]:
@@ -66,8 +75,10 @@ async def assign_role(database: Database, role: str, user_id: UUID) -> Assigned:
     async def statements(tx: Tx) -> Assigned:
         if not await tx.roles.exists(role):
             return Assigned.NO_SUCH_ROLE
-        given = await tx.roles.assign(role, user_id=user_id)
-        return Assigned.NOW if given else Assigned.ALREADY
+        if not await tx.roles.assign(role, user_id=user_id):
+            return Assigned.ALREADY
+        await tx.audit.put(role_changed(Action.ASSIGN_ROLE, role, actor=CLI, user_id=user_id))
+        return Assigned.NOW
 
     return await database.run_tx(statements)
 
@@ -78,6 +89,7 @@ async def unassign_role(database: Database, role: str, user_id: UUID) -> Unassig
     async def statements(tx: Tx) -> Unassigned:
         # Taken away first: an assignment may outlive its role.
         if await tx.roles.unassign(role, user_id=user_id):
+            await tx.audit.put(role_changed(Action.UNASSIGN_ROLE, role, actor=CLI, user_id=user_id))
             return Unassigned.NOW
         known = await tx.roles.exists(role)
         return Unassigned.NOT_HELD if known else Unassigned.NO_SUCH_ROLE

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
+from watchword.audit.refusals import Refusals
 from watchword.crypto import KeyRing
 from watchword.login.ports import Database
 from watchword.otp.policy import OtpPolicy
@@ -32,4 +33,5 @@ class LoginContext:
     otp: OtpPolicy
     sessions: SessionPolicy
     settings: LoginSettings
+    refusals: Refusals
     mail_queued: Callable[[], None]

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 from uuid import UUID
 
+from watchword.audit.ports import AuditStore
 from watchword.mail.outbox import OutboxStore
 from watchword.otp.ports import ChallengeStore
 from watchword.roles.model import Grants
@@ -67,6 +68,9 @@ class PurgeStore(Protocol):
     async def outdated_sessions(self, slot: int, *, dead_before: datetime) -> int:
         """Removes a slot's sessions below their user's epoch, if the user changed no later."""
 
+    async def audit_events(self, *, dead_before: datetime) -> int:
+        """Removes audit events that were stored before; they die of their age."""
+
 
 class Tx(Protocol):
     """One connection's view of every store; valid inside the function that it was given to."""
@@ -85,6 +89,8 @@ class Tx(Protocol):
     def roles(self) -> RoleStore: ...
     @property
     def outbox(self) -> OutboxStore: ...
+    @property
+    def audit(self) -> AuditStore: ...
     @property
     def purge(self) -> PurgeStore: ...
 

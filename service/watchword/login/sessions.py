@@ -5,8 +5,10 @@ Every path goes through `live_session`: one place decides whether a session is l
 
 from uuid import UUID
 
+from watchword.audit.model import Event
 from watchword.crypto import verifier_matches
 from watchword.errors import SessionInvalid, UserNotFound
+from watchword.login import auditing
 from watchword.login.context import LoginContext
 from watchword.login.ports import LiveSession, Tx
 from watchword.roles.model import Grants
@@ -26,15 +28,25 @@ async def live_session(ctx: LoginContext, token: str) -> LiveSession:
     return found
 
 
-async def revoke(ctx: LoginContext, token: str) -> int:
+async def revoke(ctx: LoginContext, token: str, *, caller: str) -> int:
     """Ends the token's session and returns how many that were: 1, or 0 (RFC 7009 2.2)."""
     presented = ctx.keys.parse_session_token(token)
     if presented is None:
         return 0
-    ended = await ctx.database.run_statement(
-        lambda tx: tx.sessions.revoke(presented.session_id, verifier=presented.verifier)
-    )
-    return int(ended)
+
+    async def transaction(tx: Tx) -> Event | None:
+        user_id = await tx.sessions.revoke(presented.session_id, verifier=presented.verifier)
+        if user_id is None:
+            return None
+        event = auditing.revoked(presented.session_id, user_id, caller=caller)
+        await tx.audit.put(event)
+        return event
+
+    async def committed(tx: Tx, event: Event | None) -> bool:
+        return event is None or await tx.audit.exists(event.id)
+
+    event = await ctx.database.run_tx(transaction, committed=committed)
+    return 0 if event is None else 1
 
 
 async def roles_of_user(ctx: LoginContext, user_id: UUID) -> Grants:

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from watchword.audit.model import Outcome
 from watchword.crypto import CodeSource, PresentedCode, Secret, slot_of
 from watchword.errors import OtpInvalid
+from watchword.login import auditing
 from watchword.login.context import LoginContext
 from watchword.login.ports import Tx
 from watchword.otp.model import ConsumedChallenge, Purpose
@@ -41,13 +43,41 @@ class SignedIn:
     first_sign_in: bool
 
 
-async def verify_otp(ctx: LoginContext, command: VerifyOtpCommand) -> SignedIn:
+class _LostRace(OtpInvalid):
+    """The challenge was used, or the address or username claimed, a moment before."""
+
+
+async def verify_otp(ctx: LoginContext, command: VerifyOtpCommand, *, caller: str) -> SignedIn:
     """Signs in whom the code's challenge is for; raises OtpInvalid, whatever the cause."""
     charged = await _charge(ctx, command)
     matching = ctx.keys.check_code(command.code, charged)
     if matching is None:
+        why = Outcome.WRONG_CODE if charged else Outcome.NOT_LIVE_OR_SPENT
+        _note_refusal(ctx, command, charged, why, caller=caller)
         raise OtpInvalid
-    return await _sign_in(ctx, charged[matching], command.client)
+    try:
+        return await _sign_in(ctx, charged[matching], command.client, caller=caller)
+    except OtpInvalid as error:
+        lost = isinstance(error, _LostRace)
+        why = Outcome.LOST_RACE if lost else Outcome.NOBODY_TO_SIGN_IN
+        _note_refusal(ctx, command, charged, why, caller=caller)
+        raise
+
+
+def _note_refusal(
+    ctx: LoginContext,
+    command: VerifyOtpCommand,
+    charged: Sequence[CodeSource],
+    why: Outcome,
+    *,
+    caller: str,
+) -> None:
+    of: bytes | UUID
+    if isinstance(command.target, EmailAddress):
+        of = ctx.keys.subject_key(command.target.account_key)
+    else:
+        of = charged[0].subject_key if charged else command.target
+    ctx.refusals.note(auditing.code_refused(why, of, caller=caller, client=command.client))
 
 
 async def _charge(ctx: LoginContext, command: VerifyOtpCommand) -> Sequence[CodeSource]:
@@ -72,13 +102,15 @@ async def _charge(ctx: LoginContext, command: VerifyOtpCommand) -> Sequence[Code
     return await ctx.database.run_statement(statement)
 
 
-async def _sign_in(ctx: LoginContext, proven: CodeSource, client: Client) -> SignedIn:
-    """Uses the challenge up and begins the session, both or neither."""
+async def _sign_in(
+    ctx: LoginContext, proven: CodeSource, client: Client, *, caller: str
+) -> SignedIn:
+    """Uses the challenge up, begins the session and audits it, all or nothing."""
 
     async def transaction(tx: Tx) -> SignedIn:
         consumed = await tx.challenges.consume(proven.challenge_id, subject_key=proven.subject_key)
         if consumed is None:
-            raise OtpInvalid
+            raise _LostRace
         user, is_new = await _find_or_create_user(tx, consumed)
         minted = ctx.keys.mint_session(slot_of(user.id))
         session = await tx.sessions.insert(
@@ -92,6 +124,7 @@ async def _sign_in(ctx: LoginContext, proven: CodeSource, client: Client) -> Sig
                 client=client,
             )
         )
+        await tx.audit.put(auditing.signed_in(session, caller=caller, client=client, first=is_new))
         grants = Grants() if is_new else await tx.roles.grants_of(user.id)
         return SignedIn(minted.token, session, user, grants, first_sign_in=is_new)
 
@@ -126,7 +159,7 @@ async def _find_or_create_user(tx: Tx, consumed: ConsumedChallenge) -> tuple[Use
     if not claimed:
         # Somebody was faster, or the hold is gone: everything of this transaction is undone, and
         # the person asks for a new code.
-        raise OtpInvalid
+        raise _LostRace
     return user, True
 
 

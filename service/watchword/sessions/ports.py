@@ -12,8 +12,8 @@ class SessionStore(Protocol):
     async def insert(self, session: NewSession) -> Session:
         """Stores the session; the database's clock sets its times."""
 
-    async def revoke(self, session_id: UUID, *, verifier: bytes) -> bool:
-        """Ends the session for good; False when it was not live."""
+    async def revoke(self, session_id: UUID, *, verifier: bytes) -> UUID | None:
+        """Ends the session for good and returns whose it was; None when it was not live."""
 
     async def exists(self, session_id: UUID) -> bool:
         """Answers whether the session was stored, live or not."""

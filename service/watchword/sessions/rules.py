@@ -9,6 +9,10 @@ CLIENT_IP_MAX = 45  # the longest IPv6 text, with an embedded IPv4 address
 USER_AGENT_MAX = 1024
 DEVICE_NAME_MAX = 200
 
+_REFUSED_CATEGORIES = frozenset({"Cc", "Cn", "Zl", "Zp"})
+# Embeddings, overrides and isolates would reorder the line that an operator reads.
+_BIDI_CONTROLS = frozenset(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
+
 
 def client_ip(text: str) -> str | None:
     """Returns the canonical text of the address; IPv4-mapped IPv6 is folded to IPv4."""
@@ -28,8 +32,13 @@ def _line(text: str, maximum: int) -> str | None:
         return None
     if len(text) > maximum:
         raise ValueRejected(f"must have at most {maximum} characters")
-    if any(unicodedata.category(character) in {"Cc", "Cn", "Zl", "Zp"} for character in text):
-        raise ValueRejected("must be one line without control or unassigned characters")
+    if not (
+        _REFUSED_CATEGORIES.isdisjoint(map(unicodedata.category, text))
+        and _BIDI_CONTROLS.isdisjoint(text)
+    ):
+        raise ValueRejected(
+            "must be one line without control, unassigned or bidirectional control characters"
+        )
     return text
 
 

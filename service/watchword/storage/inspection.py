@@ -15,6 +15,7 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 CLOSE_TIMEOUT_SECONDS = 1.0
 # What the program reads and writes; `schema_migrations` is the migrations' own.
 TABLES = (
+    "audit_events",
     "challenges",
     "identifiers",
     "outbox",

@@ -127,6 +127,22 @@ class PurgeStore:
     async def outdated_sessions(self, slot: int, *, dead_before: datetime) -> int:
         return await self._remove(self.OUTDATED_SESSIONS, slot, dead_before)
 
+    # sql-rules: all slots (purge)
+    AUDIT_EVENTS = """
+        DELETE FROM audit_events
+        WHERE (slot, at, id) IN (
+            SELECT slot, at, id
+            FROM audit_events
+            WHERE at < $1
+            ORDER BY at
+            LIMIT 250
+        )
+          AND (at < $1) IS TRUE
+    """
+
+    async def audit_events(self, *, dead_before: datetime) -> int:
+        return await self._remove(self.AUDIT_EVENTS, dead_before)
+
     async def _remove(self, statement: str, *arguments: object) -> int:
         status = await self._connection.execute(statement, *arguments)
         return int(status.removeprefix("DELETE "))

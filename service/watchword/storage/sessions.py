@@ -55,14 +55,14 @@ class SessionStore:
         SET revoke_time = now()
         WHERE slot = $1 AND id = $2 AND verifier = $3
           AND revoke_time IS NULL AND expire_time > now()
-        RETURNING id
+        RETURNING user_id
     """
 
-    async def revoke(self, session_id: UUID, *, verifier: bytes) -> bool:
-        revoked = await self._connection.fetchval(
+    async def revoke(self, session_id: UUID, *, verifier: bytes) -> UUID | None:
+        user_id: UUID | None = await self._connection.fetchval(
             self.REVOKE, slot_of(session_id), session_id, verifier
         )
-        return revoked is not None
+        return user_id
 
     EXISTS = "SELECT EXISTS (SELECT 1 FROM sessions WHERE slot = $1 AND id = $2)"
 

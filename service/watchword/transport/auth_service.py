@@ -39,7 +39,7 @@ class AuthService:
             Method("GetRoles", Scope.VALIDATE, pb.GetRolesRequest, self.get_roles),
         ]
 
-    async def register(self, request: pb.RegisterRequest) -> pb.RegisterResponse:
+    async def register(self, request: pb.RegisterRequest, _caller: str) -> pb.RegisterResponse:
         values = check(request)
         command = RegisterCommand(
             full_name=values["full_name"],
@@ -57,7 +57,7 @@ class AuthService:
             challenge=None if issued is None else convert.challenge(issued),
         )
 
-    async def send_otp(self, request: pb.SendOtpRequest) -> pb.SendOtpResponse:
+    async def send_otp(self, request: pb.SendOtpRequest, _caller: str) -> pb.SendOtpResponse:
         values = check(request)
         if "challenge_id" in values:
             issued = await resend_otp(self._ctx, values["challenge_id"], locale=values["locale"])
@@ -65,14 +65,14 @@ class AuthService:
             issued = await send_otp(self._ctx, values["email"], locale=values["locale"])
         return pb.SendOtpResponse(challenge=convert.challenge(issued))
 
-    async def verify_otp(self, request: pb.VerifyOtpRequest) -> pb.VerifyOtpResponse:
+    async def verify_otp(self, request: pb.VerifyOtpRequest, caller: str) -> pb.VerifyOtpResponse:
         values = check(request)
         command = VerifyOtpCommand(
             target=values["challenge_id"] if "challenge_id" in values else values["email"],
             code=values["code"],
             client=_client(values),
         )
-        signed_in = await verify_otp(self._ctx, command)
+        signed_in = await verify_otp(self._ctx, command, caller=caller)
         return pb.VerifyOtpResponse(
             session_token=signed_in.token.reveal(),
             session=convert.session(signed_in.session),
@@ -81,7 +81,7 @@ class AuthService:
         )
 
     async def validate_session(
-        self, request: pb.ValidateSessionRequest
+        self, request: pb.ValidateSessionRequest, _caller: str
     ) -> pb.ValidateSessionResponse:
         live = await sessions.live_session(self._ctx, check(request)["session_token"])
         return pb.ValidateSessionResponse(
@@ -90,11 +90,12 @@ class AuthService:
             as_of_time=convert.timestamp(live.as_of_time),
         )
 
-    async def revoke(self, request: pb.RevokeRequest) -> pb.RevokeResponse:
-        count = await sessions.revoke(self._ctx, check(request)["session_token"])
+    async def revoke(self, request: pb.RevokeRequest, caller: str) -> pb.RevokeResponse:
+        token = check(request)["session_token"]
+        count = await sessions.revoke(self._ctx, token, caller=caller)
         return pb.RevokeResponse(revoked_count=count)
 
-    async def get_roles(self, request: pb.GetRolesRequest) -> pb.GetRolesResponse:
+    async def get_roles(self, request: pb.GetRolesRequest, _caller: str) -> pb.GetRolesResponse:
         values = check(request)
         if "user_id" in values:
             grants = await sessions.roles_of_user(self._ctx, values["user_id"])

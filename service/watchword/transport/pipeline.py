@@ -15,11 +15,13 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 
+from watchword.audit.model import UNKNOWN_CALLER, Action, Event, Outcome
+from watchword.audit.refusals import Refusals
 from watchword.callers.model import Scope
 from watchword.callers.registry import CallerRegistry
 from watchword.crypto import new_id
 from watchword.errors import (
-    CallerScopeMissing,
+    CallerError,
     Reason,
     RequestMalformed,
     StorageUnavailable,
@@ -38,19 +40,23 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One RPC: its name, the scope that it demands, its request type, and what it does."""
+    """One RPC: its name, the scope that it demands, its request type, and what it does.
+
+    `call` gets the request and the name of the caller.
+    """
 
     name: str
     scope: Scope
     request: type[Message]
-    call: Callable[[Any], Awaitable[Message]]
+    call: Callable[[Any, str], Awaitable[Message]]
 
 
 class Pipeline:
     """Makes handlers out of methods."""
 
-    def __init__(self, callers: CallerRegistry) -> None:
+    def __init__(self, callers: CallerRegistry, refusals: Refusals) -> None:
         self._callers = callers
+        self._refusals = refusals
 
     def generic_handler(self, service: str, methods: list[Method]) -> grpc.GenericRpcHandler:
         """Returns the handler of a whole service, which gets and gives bytes.
@@ -89,13 +95,13 @@ class Pipeline:
     ) -> bytes | status_pb2.Status:
         """Returns the encoded response or the status, whatever happens; logs it once."""
         try:
-            call.caller = self._authenticate(method, context)
+            call.caller = caller = self._authenticate(method, context)
             request = _decode(method, body)
             async with asyncio.timeout(database_budget_seconds(context.time_remaining())):
-                response = await method.call(request)
+                response = await method.call(request, caller)
             encoded = response.SerializeToString()
         except WatchwordError as error:
-            if isinstance(error, CallerScopeMissing):
+            if isinstance(error, CallerError):
                 call.caller = error.caller
             call.log(CODES[error.reason], reason=error.reason, detail=str(error))
             return status_of(error)
@@ -117,7 +123,18 @@ class Pipeline:
         authorization = [
             value for key, value in context.invocation_metadata() or () if key == "authorization"
         ]
-        return self._callers.authenticate(authorization, scope=method.scope).name
+        try:
+            return self._callers.authenticate(authorization, scope=method.scope).name
+        except CallerError as error:
+            self._refusals.note(
+                Event(
+                    id=new_id(0),
+                    action=Action.CALL,
+                    outcome=Outcome[error.reason.name],
+                    actor=error.caller or UNKNOWN_CALLER,
+                )
+            )
+            raise
 
 
 def _decode(method: Method, body: bytes) -> Message:

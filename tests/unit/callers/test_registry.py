@@ -45,6 +45,8 @@ def test_no_entry_is_no_caller() -> None:
         f"name:{CANARY}",
         f"name:login:{CANARY}:more",
         f":login:{CANARY}",
+        f"cli:login:{CANARY}",
+        f"unknown:login:{CANARY}",
         f"Name:login:{CANARY}",
         f"na me:login:{CANARY}",
         f"{'n' * 65}:login:{CANARY}",

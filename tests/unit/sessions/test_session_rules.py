@@ -70,6 +70,18 @@ def test_lines_that_break_are_refused(case: str) -> None:
             read(hostile.BROKEN_LINES[case])
 
 
+@pytest.mark.parametrize("control", [*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+def test_lines_that_reorder_what_is_around_them_are_refused(control: int) -> None:
+    """An operator who reads the audit must not be shown another address or name (threats row 36).
+
+    Marks that only give a direction to what stands beside them are part of ordinary names.
+    """
+    for read in (rules.user_agent, rules.device_name):
+        with pytest.raises(ValueRejected, match="bidirectional"):
+            read(f"phone {chr(control)}1.2.0.291")
+        assert read("\u200fهاتف\u200e 2")
+
+
 def test_lines_have_a_maximum() -> None:
     """1024 and 200 characters."""
     assert rules.user_agent("u" * 1024)

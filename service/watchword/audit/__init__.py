@@ -1,0 +1,1 @@
+"""The audit: who signed in, what was revoked, granted and refused."""

@@ -1,0 +1,95 @@
+"""What an audit event is. None holds a code, a token, a key or an e-mail address."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from pydantic import Field
+
+from watchword.settings import Duration, Section
+
+# Actors that are no caller; no caller may have such a name (callers/registry.py).
+CLI: Final = "cli"
+UNKNOWN_CALLER: Final = "unknown"
+
+
+class AuditSettings(Section):
+    """The audit."""
+
+    retention: Duration = Field(
+        timedelta(days=90),
+        ge=timedelta(days=1),
+        le=timedelta(days=3650),
+        description="how long audit events are kept",
+    )
+
+
+class Action(StrEnum):
+    """What was done, or refused."""
+
+    SIGN_IN = "sign_in"
+    # The account was made by it.
+    FIRST_SIGN_IN = "first_sign_in"
+    REVOKE = "revoke"
+    CREATE_ROLE = "create_role"
+    ASSIGN_ROLE = "assign_role"
+    UNASSIGN_ROLE = "unassign_role"
+    # Any call, refused before it was looked at.
+    CALL = "call"
+
+
+class Outcome(StrEnum):
+    """Done, or why not. The names of a refused caller's are those of errors.Reason."""
+
+    OK = "ok"
+    # No live challenge of this code's form, or none with an attempt left: nothing was compared.
+    NOT_LIVE_OR_SPENT = "not_live_or_spent"
+    WRONG_CODE = "wrong_code"
+    # A right code, but the challenge, the address or the username went to somebody else meanwhile.
+    LOST_RACE = "lost_race"
+    # A right code for a shadow, a disabled account, or a registration that is gone.
+    NOBODY_TO_SIGN_IN = "nobody_to_sign_in"
+    CALLER_CREDENTIAL_MISSING = "caller_credential_missing"
+    CALLER_CREDENTIAL_INVALID = "caller_credential_invalid"
+    CALLER_SCOPE_MISSING = "caller_scope_missing"
+
+
+class TargetKind(StrEnum):
+    """What an action was about."""
+
+    SESSION = "session"
+    CHALLENGE = "challenge"
+    # By the hexadecimal text of its key; challenges and registrations have the same key.
+    SUBJECT = "subject"
+    ROLE = "role"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an action was about; the id of a role is its name."""
+
+    kind: TargetKind
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One event; `id` has the slot that it is stored in, 0 where no person is concerned.
+
+    `actor` is a caller's name, or CLI or UNKNOWN_CALLER; `user_id` the account that acted or was
+    changed; the `client_` fields are what the caller said of the end user. In an event that stands
+    for `count` refusals, what they do not share is None.
+    """
+
+    id: UUID
+    action: Action
+    outcome: Outcome = Outcome.OK
+    actor: str | None
+    user_id: UUID | None = None
+    target: Target | None = None
+    client_ip: str | None = None
+    client_user_agent: str | None = None
+    client_device_name: str | None = None
+    count: int = 1

@@ -1,0 +1,67 @@
+"""Which audit events the use cases leave.
+
+A sign-in, a revoke and a change of roles are stored in the transaction that does them; a refusal is
+counted in memory (audit/refusals.py).
+"""
+
+from uuid import UUID
+
+from watchword.audit.model import Action, Event, Outcome, Target, TargetKind
+from watchword.crypto import new_id, slot_of, slot_of_subject
+from watchword.sessions.model import Client, Session
+
+
+def signed_in(session: Session, *, caller: str, client: Client, first: bool) -> Event:
+    """The event of a sign-in."""
+    return Event(
+        id=new_id(slot_of(session.user_id)),
+        action=Action.FIRST_SIGN_IN if first else Action.SIGN_IN,
+        actor=caller,
+        user_id=session.user_id,
+        target=Target(TargetKind.SESSION, str(session.id)),
+        client_ip=client.ip,
+        client_user_agent=client.user_agent,
+        client_device_name=client.device_name,
+    )
+
+
+def revoked(session_id: UUID, user_id: UUID, *, caller: str) -> Event:
+    """The event of a session's end; Revoke is told nothing of the end user."""
+    return Event(
+        id=new_id(slot_of(user_id)),
+        action=Action.REVOKE,
+        actor=caller,
+        user_id=user_id,
+        target=Target(TargetKind.SESSION, str(session_id)),
+    )
+
+
+def role_changed(action: Action, role: str, *, actor: str, user_id: UUID | None = None) -> Event:
+    """The event of a role that was made, given or taken away."""
+    return Event(
+        id=new_id(0 if user_id is None else slot_of(user_id)),
+        action=action,
+        actor=actor,
+        user_id=user_id,
+        target=Target(TargetKind.ROLE, role),
+    )
+
+
+def code_refused(outcome: Outcome, of: bytes | UUID, *, caller: str, client: Client) -> Event:
+    """The event of a refused code, `of` a subject's key, or a challenge whose subject is not known.
+
+    Of the client the address alone: the rest is text of a guesser's choice, and would be held in
+    memory ten thousand times.
+    """
+    if isinstance(of, bytes):
+        slot, target = slot_of_subject(of), Target(TargetKind.SUBJECT, of.hex())
+    else:
+        slot, target = slot_of(of), Target(TargetKind.CHALLENGE, str(of))
+    return Event(
+        id=new_id(slot),
+        action=Action.SIGN_IN,
+        outcome=outcome,
+        actor=caller,
+        target=target,
+        client_ip=client.ip,
+    )
