@@ -1,7 +1,9 @@
 """How each table is distributed on Citus (design.md 13); a new table goes into one of these."""
 
 # Together, by slot: what one call changes is on one shard.
-BY_SLOT = frozenset({"users", "sessions", "user_roles", "registrations", "challenges", "outbox"})
+BY_SLOT = frozenset(
+    {"users", "sessions", "user_roles", "registrations", "challenges", "subject_budgets", "outbox"}
+)
 # By a column of their own.
 BY_COLUMN = {"identifiers": "value"}
 # A copy on every node, written seldom.

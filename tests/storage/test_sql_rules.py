@@ -23,6 +23,7 @@ from tests.storage.tables import BY_COLUMN, BY_SLOT, REFERENCE
 ALL_SLOTS = {
     "inspection.py:Inspection.OUTBOX",
     "outbox.py:OutboxStore.CANDIDATES",
+    "purge.py:PurgeStore.BUDGETS",
     "purge.py:PurgeStore.CHALLENGES",
     "purge.py:PurgeStore.EXPIRED_SESSIONS",
     "purge.py:PurgeStore.REGISTRATIONS",

@@ -5,16 +5,20 @@ use the challenge up in the transaction that makes the session. Changing it brin
 bugs of threats.md 4.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from watchword.crypto import CodeSource, PresentedCode, Secret, slot_of
+from watchword.crypto import PresentedCode, Secret, slot_of
 from watchword.errors import OtpInvalid
 from watchword.login.context import LoginContext
 from watchword.login.ports import Tx
-from watchword.otp.model import ConsumedChallenge, Purpose
-from watchword.otp.policy import ATTEMPTS_BY_EMAIL_MAX, NEWEST_BY_EMAIL
+from watchword.otp.model import Charge, ConsumedChallenge, Purpose
+from watchword.otp.policy import (
+    ATTEMPTS_BY_EMAIL_MAX,
+    FAILURE_BUDGET,
+    LONG_CODE_FORM,
+    NEWEST_BY_EMAIL,
+)
 from watchword.roles.model import Grants
 from watchword.sessions.model import Client, NewSession, Session
 from watchword.users.model import EmailAddress, User
@@ -43,40 +47,56 @@ class SignedIn:
 
 async def verify_otp(ctx: LoginContext, command: VerifyOtpCommand) -> SignedIn:
     """Signs in whom the code's challenge is for; raises OtpInvalid, whatever the cause."""
-    charged = await _charge(ctx, command)
-    matching = ctx.keys.check_code(command.code, charged)
+    charge = await _charge(ctx, command)
+    matching = ctx.keys.check_code(command.code, charge.sources)
     if matching is None:
         raise OtpInvalid
-    return await _sign_in(ctx, charged[matching], command.client)
+    return await _sign_in(ctx, charge, matching, command.client)
 
 
-async def _charge(ctx: LoginContext, command: VerifyOtpCommand) -> Sequence[CodeSource]:
-    """Counts every code that is about to be compared, and commits that; empty: compare nothing."""
+async def _charge(ctx: LoginContext, command: VerifyOtpCommand) -> Charge:
+    """Counts every code that is about to be compared, and commits that; empty: compare nothing.
 
-    async def statement(tx: Tx) -> Sequence[CodeSource]:
+    Long codes are compared without being counted.
+    """
+    is_long = command.code.form == LONG_CODE_FORM
+
+    async def statement(tx: Tx) -> Charge:
         if isinstance(command.target, EmailAddress):
+            subject_key = ctx.keys.subject_key(command.target.account_key)
+            if is_long:
+                return await tx.challenges.find_long_by_email(
+                    subject_key, purpose=Purpose.SIGN_IN, newest=NEWEST_BY_EMAIL
+                )
             return await tx.challenges.charge_by_email(
-                ctx.keys.subject_key(command.target.account_key),
+                subject_key,
                 purpose=Purpose.SIGN_IN,
                 code_form=command.code.form,
                 attempts_max=ATTEMPTS_BY_EMAIL_MAX,
                 newest=NEWEST_BY_EMAIL,
+                budget=FAILURE_BUDGET,
             )
+        if is_long:
+            return await tx.challenges.find_long_by_id(command.target, purpose=Purpose.SIGN_IN)
         return await tx.challenges.charge_by_id(
             command.target,
             purpose=Purpose.SIGN_IN,
             code_form=command.code.form,
             attempts_max=ctx.otp.attempts_max,
+            budget=FAILURE_BUDGET,
         )
 
     return await ctx.database.run_statement(statement)
 
 
-async def _sign_in(ctx: LoginContext, proven: CodeSource, client: Client) -> SignedIn:
-    """Uses the challenge up and begins the session, both or neither."""
+async def _sign_in(ctx: LoginContext, charge: Charge, matching: int, client: Client) -> SignedIn:
+    """Uses the challenge up, gives its charge back and begins the session, or none of it."""
+    proven = charge.sources[matching]
 
     async def transaction(tx: Tx) -> SignedIn:
-        consumed = await tx.challenges.consume(proven.challenge_id, subject_key=proven.subject_key)
+        consumed = await tx.challenges.consume(
+            proven.challenge_id, subject_key=proven.subject_key, charge=charge
+        )
         if consumed is None:
             raise OtpInvalid
         user, is_new = await _find_or_create_user(tx, consumed)

@@ -18,6 +18,7 @@ from asyncpg import exceptions as pg
 from watchword.crypto import jitter_seconds
 from watchword.errors import CommitOutcomeUnknown, StorageUnavailable
 from watchword.login.ports import Tx
+from watchword.storage.budgets import BudgetStore
 from watchword.storage.otp import ChallengeStore
 from watchword.storage.outbox import OutboxStore
 from watchword.storage.pool import Connection, Pool
@@ -84,6 +85,10 @@ class PgTx:
     @cached_property
     def challenges(self) -> ChallengeStore:
         return ChallengeStore(self._connection)
+
+    @cached_property
+    def budgets(self) -> BudgetStore:
+        return BudgetStore(self._connection)
 
     @cached_property
     def sessions(self) -> SessionStore:
