@@ -311,6 +311,7 @@ class ChallengeStore:
     # $1 slot, $2 the challenge, $3 its subject; of the charge: $4 its entry in the budget, $5 how
     # many of them, $6 how many by e-mail. The subject's challenges are locked in the order of
     # their ids first: two sign-ins of one subject would each wait for the other's otherwise.
+    # Counting them all has them all locked before the budget, as a charge does.
     # Entries of one time stand side by side and are alike, so any $5 of them are the charge's.
     CONSUME = """
         WITH locked AS (
@@ -345,6 +346,7 @@ class ChallengeStore:
                 in_a_row = 0,
                 in_a_row_by_email = 0
             WHERE slot = $1 AND subject_key = $3 AND EXISTS (SELECT 1 FROM consumed)
+              AND (SELECT count(*) FROM locked) > 0
         )
         SELECT user_id, registration_id FROM consumed
     """
