@@ -1,8 +1,9 @@
 """How many statements each RPC sends, on a warm connection, BEGIN and COMMIT not counted.
 
 Round trips are what a sign-in costs: each number here is exact, so that one more is seen. The
-limits that must hold are 6 for SendOtp (one is the failure budget), 9 for VerifyOtp, 1 for ValidateSession and Revoke, and 0
-for a caller's credential and for a token whose tag is wrong (threats row 22).
+limits that must hold are 6 for SendOtp, one of them the failure budget's, 9 for VerifyOtp, 1 for
+ValidateSession and Revoke, and 0 for a caller's credential and for a token whose tag is wrong
+(threats row 22).
 """
 
 from collections.abc import Awaitable
