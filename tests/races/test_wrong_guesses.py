@@ -3,17 +3,15 @@
 The failure budgets of the subjects, which would stop earlier, have tests of their own.
 """
 
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
 
-from tests.races.bursts import FULL, SIGNED_IN, Connections, connections, guesses, refused
+from tests.races.bursts import FULL, SIGNED_IN, Connections, guesses, refused
+from tests.races.comparisons import Comparisons
 from tests.support.processes import WatchwordProcess
 from tests.support.running import RunningApp
-from watchword.callers.model import Scope
-from watchword.crypto import CodeSource, KeyRing, PresentedCode
 from watchword_client import AsyncClient, OtpInvalid
 from watchword_client import auth_service_pb2 as pb
 
@@ -23,40 +21,6 @@ GUESSES = 200
 TRIALS = 100 if FULL else 8
 BY_ID_MAX, BY_EMAIL_MAX = 5, 3
 COUNTS = "SELECT id, attempts, attempts_by_email FROM challenges WHERE id = ANY($1::uuid[])"
-
-
-class Comparisons:
-    """Counts what the Rust core is asked to compare, per challenge, while it does its work."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.per_challenge: Counter[UUID] = Counter()
-        self.codes: set[str] = set()
-        check = KeyRing.check_code
-
-        def counted(
-            ring: KeyRing, presented: PresentedCode, sources: Sequence[CodeSource]
-        ) -> int | None:
-            self.per_challenge.update(source.challenge_id for source in sources)
-            if sources:
-                self.codes.add(presented.code.reveal())
-            return check(ring, presented, sources)
-
-        monkeypatch.setattr(KeyRing, "check_code", counted)
-
-
-@pytest.fixture
-def comparisons(monkeypatch: pytest.MonkeyPatch) -> Comparisons:
-    """The comparisons of the server in this process."""
-    return Comparisons(monkeypatch)
-
-
-@pytest.fixture
-async def burst_here(app: RunningApp) -> AsyncIterator[Connections]:
-    """Connections to the server in this process."""
-    async with connections(
-        [app.app.api_address], service_key=app.service_key(*Scope), count=32
-    ) as opened:
-        yield opened
 
 
 def _by_id(challenge: str, codes: Sequence[str]) -> list[pb.VerifyOtpRequest]:
