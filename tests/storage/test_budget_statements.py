@@ -309,6 +309,44 @@ async def test_a_budget_that_was_purged_meanwhile_is_no_error(tx: PgTx, sql: Sql
     assert await tx.challenges.consume(challenge_id, subject_key=subject(), charge=charge)
 
 
+async def test_a_transaction_that_runs_again_gives_back_once(
+    database_url: str, tx: PgTx, sql: Sql
+) -> None:
+    """A sign-in that loses a race after it has given back does so anew, from the beginning."""
+    await fail(tx, sql, times=3)
+    challenge_id = await live(tx, sql, count=3)
+    charge, failures = await by_id(tx, challenge_id), (await stored(sql)).failures
+    runs = 0
+
+    async def transaction(tx: Tx) -> bool:
+        nonlocal runs
+        runs += 1
+        consumed = await tx.challenges.consume(challenge_id, subject_key=subject(), charge=charge)
+        if runs < 3:
+            raise asyncpg.SerializationError
+        return consumed is not None
+
+    async with open_database(database_url) as database:
+        assert await database.run_tx(transaction)
+    assert await stored(sql) == Stored(failures[1:], [])
+
+
+async def test_a_charge_puts_the_purge_off(tx: PgTx, sql: Sql, database_url: str) -> None:
+    """A budget goes 30 days after its last charge, when nothing in it counts any more.
+
+    Seen to fail for each lane with `charge_time` taken out of its ON CONFLICT.
+    """
+    for email in (False, True):
+        await sql.execute("DELETE FROM subject_budgets")
+        await fail(tx, sql, times=2)
+        await age(database_url, MONTH - DAY)
+        await fail(tx, sql, email=email)
+        await age(database_url, MONTH - MARGIN)
+        assert await tx.purge.budgets(dead_before=await tx.purge.present() - MONTH) == 0
+        await age(database_url, MARGIN)
+        assert await tx.purge.budgets(dead_before=await tx.purge.present() - MONTH) == 1
+
+
 async def test_long_codes_are_not_counted(tx: PgTx, sql: Sql) -> None:
     """Both lanes find them however often they are tried, by the same conditions as ever."""
     challenge_id = await live(tx, sql, count=4, form=LONG_CODE_FORM)
