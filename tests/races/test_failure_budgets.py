@@ -118,18 +118,18 @@ async def test_no_window_holds_more_than_its_budget(
     """24 bursts, in full 300, hours or days apart: at most 10 are compared in any 24 hours, 50 in
     any 30 days, 100 without a success in between.
 
-    Seen to fail with `failures[$8]` and with `in_a_row < $10` taken out of the charges.
+    Seen to fail with `failures[$8]` taken out of CHARGE_BY_ID, and with `in_a_row < $10`.
     """
     email, chance = "ada@example.com", random.Random(5)
-    hours, compared = 0, list[int]()
-    in_a_row, long_codes = 0, 0
+    hours, in_a_row, compared = 0, 0, list[int]()
     for number in range(BURSTS):
-        challenges = await _asked(app.client, email, 3)
         comparisons.per_challenge.clear()
-        if challenges:
-            await _burst(app, burst_here, email, challenges)
-        else:
-            long_codes += 1
+        await _asked(app.client, email, 3)
+        # Whatever SendOtp has decided: the charge has to hold by itself.
+        rows = await app.sql(
+            "UPDATE challenges SET code_form = 6 WHERE expire_time > now() RETURNING id"
+        )
+        await _burst(app, burst_here, email, [str(row["id"]) for row in rows])
         compared += [hours] * comparisons.per_challenge.total()
         in_a_row += comparisons.per_challenge.total()
         assert len([at for at in compared if at > hours - 24]) <= IN_DAY
@@ -142,8 +142,7 @@ async def test_no_window_holds_more_than_its_budget(
         wait = chance.choice([6, 12, 24, 24, 48, 15 * 24, 30 * 24])
         await age(app.database_url, timedelta(hours=wait))
         hours += wait
-    assert max(in_a_row, len(compared)) >= IN_MONTH
-    assert long_codes > 0
+    assert len(compared) >= IN_A_ROW
 
 
 async def test_two_processes_spend_one_budget(
