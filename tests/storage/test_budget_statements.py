@@ -1,110 +1,25 @@
 """Failure budgets of subjects: what is charged, when there is room, what a success gives back."""
 
-import asyncio
-import os
-import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
-from typing import get_args
-from uuid import UUID
 
 import asyncpg
 import pytest
 
-from tests.storage.conftest import Connect
-from tests.storage.database import LIFETIME, new_challenge, open_database, subject
+from tests.storage.budgets import Sql, Stored, by_email, by_id, fail, is_spent, live, stored
+from tests.storage.database import new_challenge, open_database, subject
 from tests.support.age import age
-from watchword.errors import StorageUnavailable
 from watchword.login.ports import Tx
 from watchword.otp.model import Charge, Purpose
-from watchword.otp.policy import (
-    ATTEMPTS_BY_EMAIL_MAX,
-    FAILURE_BUDGET,
-    LONG_CODE_FORM,
-    NEWEST_BY_EMAIL,
-)
-from watchword.storage.pool import Isolation
+from watchword.otp.policy import LONG_CODE_FORM, NEWEST_BY_EMAIL
 from watchword.storage.transactions import PgTx
 
-Sql = asyncpg.Connection
-
-FULL = os.environ.get("WATCHWORD_TEST_FULL") == "1"
 DAY = timedelta(hours=24)
 MONTH = timedelta(days=30)
 # Longer than a test takes, so that an edge is met from the side that is meant.
 MARGIN = timedelta(minutes=1)
 SECOND_US = 1_000_000
-WAITING = """
-    SELECT count(*)
-    FROM pg_stat_activity
-    WHERE datname = current_database() AND wait_event_type = 'Lock'
-"""
 NOW_US = "(extract(epoch FROM now()) * 1000000)::bigint"
-
-
-async def live(tx: PgTx, sql: Sql, *, count: int = 1, name: str = "ada", form: int = 6) -> UUID:
-    """Leaves the subject with so many live challenges, all of them new; returns the newest."""
-    await sql.execute("DELETE FROM challenges WHERE subject_key = $1", subject(name))
-    challenges = [await tx.challenges.insert(new_challenge(name, form=form)) for _ in range(count)]
-    return challenges[-1].id
-
-
-async def by_id(tx: Tx, challenge_id: UUID, *, attempts_max: int = 5) -> Charge:
-    """Charges by id as VerifyOtp does."""
-    return await tx.challenges.charge_by_id(
-        challenge_id,
-        purpose=Purpose.SIGN_IN,
-        code_form=6,
-        attempts_max=attempts_max,
-        budget=FAILURE_BUDGET,
-    )
-
-
-async def by_email(tx: Tx, name: str = "ada") -> Charge:
-    """Charges by e-mail as VerifyOtp does."""
-    return await tx.challenges.charge_by_email(
-        subject(name),
-        purpose=Purpose.SIGN_IN,
-        code_form=6,
-        attempts_max=ATTEMPTS_BY_EMAIL_MAX,
-        newest=NEWEST_BY_EMAIL,
-        budget=FAILURE_BUDGET,
-    )
-
-
-async def fail(tx: PgTx, sql: Sql, *, times: int = 1, email: bool = False) -> int:
-    """Guesses wrong so often, each time on a new challenge; returns how many were compared."""
-    compared = 0
-    for _ in range(times):
-        challenge_id = await live(tx, sql)
-        charge = await (by_email(tx) if email else by_id(tx, challenge_id))
-        compared += len(charge.sources)
-    return compared
-
-
-async def is_spent(tx: Tx, name: str = "ada") -> bool:
-    """What SendOtp asks."""
-    return await tx.budgets.is_spent(subject(name), budget=FAILURE_BUDGET)
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A budget, without the time of its last charge."""
-
-    failures: Sequence[int] = ()
-    failures_by_email: Sequence[int] = ()
-    in_a_row: int = 0
-    in_a_row_by_email: int = 0
-
-
-async def stored(sql: Sql) -> Stored:
-    """The one budget; an empty one when there is none."""
-    rows = await sql.fetch(
-        "SELECT failures, failures_by_email, in_a_row, in_a_row_by_email FROM subject_budgets"
-    )
-    assert len(rows) <= 1
-    return Stored(**rows[0]) if rows else Stored()
 
 
 async def test_ten_codes_are_compared_in_a_day(tx: PgTx, sql: Sql, database_url: str) -> None:
@@ -371,151 +286,3 @@ async def test_long_codes_are_not_counted(tx: PgTx, sql: Sql) -> None:
         assert found.sources == newest.sources == []
     short = await live(tx, sql)
     assert not (await tx.challenges.find_long_by_id(short, purpose=Purpose.SIGN_IN)).sources
-
-
-@dataclass
-class Model:
-    """The rule, said by brute force over every failure there ever was."""
-
-    now: int = 0
-    failures: list[tuple[int, bool]] = field(default_factory=list)
-    in_a_row: list[bool] = field(default_factory=list)
-
-    def room(self, *, email: bool) -> int:
-        """How many codes may be compared now."""
-        share = 2 if email else 1
-        counted = [at for at, lane in self.failures if lane or not email]
-        row = [lane for lane in self.in_a_row if lane or not email]
-        return min(
-            10 // share - len([at for at in counted if at > self.now - 24]),
-            50 // share - len([at for at in counted if at > self.now - 30 * 24]),
-            100 // share - len(row),
-        )
-
-    def compared(self, tried: int, *, email: bool) -> int:
-        """How many of those that are tried may be compared; they are counted."""
-        allowed = min(tried, self.room(email=False), self.room(email=email))
-        self.failures += [(self.now, email)] * allowed
-        self.in_a_row += [email] * allowed
-        return allowed
-
-
-@pytest.mark.parametrize("seed", range(20 if FULL else 2))
-async def test_the_budget_does_as_the_rule_says(
-    tx: PgTx, sql: Sql, database_url: str, seed: int
-) -> None:
-    """150 guesses, successes and waits by chance: the same ones are compared as by brute force.
-
-    2 runs of it, in full 20.
-    """
-    chance, model = random.Random(seed), Model()
-    for _ in range(150):
-        hours = chance.choice([0, 0, 0, 0, 1, 5, 23, 24, 25, 6 * 24])
-        if hours:
-            await age(database_url, timedelta(hours=hours))
-            model.now += hours
-        email = chance.random() < 0.4
-        live_ones = chance.choice([1, 2, 3, 4])
-        challenge_id = await live(tx, sql, count=live_ones)
-        charge = await (by_email(tx) if email else by_id(tx, challenge_id))
-        tried = min(live_ones, 3) if email else 1
-        assert len(charge.sources) == model.compared(tried, email=email)
-        spent = min(model.room(email=False), model.room(email=True)) < 1
-        assert await is_spent(tx) == spent
-        if charge.sources and chance.random() < 0.05:
-            assert await tx.challenges.consume(challenge_id, subject_key=subject(), charge=charge)
-            del model.failures[len(model.failures) - charge.units :]
-            model.in_a_row.clear()
-
-
-@pytest.mark.parametrize("level", get_args(Isolation))
-@pytest.mark.parametrize("email", [False, True])
-async def test_guesses_at_once_never_exceed_the_budget(
-    database_url: str, tx: PgTx, sql: Sql, level: Isolation, email: bool
-) -> None:
-    """Of 40 at once, on 12 challenges, 10 are compared by id and 5 by e-mail, and no more after.
-
-    Seen to fail with the conditions of the budget looked up in a SELECT before it is charged.
-    """
-    for _ in range(12):
-        newest = await tx.challenges.insert(new_challenge())
-    ids = [row[0] for row in await sql.fetch("SELECT id FROM challenges")]
-
-    async def guess(tx: Tx, number: int) -> int:
-        charge = await (by_email(tx) if email else by_id(tx, ids[number % 12]))
-        return len(charge.sources)
-
-    compared = 0
-    async with open_database(database_url, isolation=level, pool_size=12) as database:
-        calls = [
-            database.run_statement(lambda tx, number=number: guess(tx, number))
-            for number in range(40)
-        ]
-        for outcome in await asyncio.gather(*calls, return_exceptions=True):
-            if isinstance(outcome, int):
-                compared += outcome
-            else:
-                # Five races lost: nothing was compared.
-                assert isinstance(outcome, StorageUnavailable), outcome
-                assert level != "read_committed"
-    compared += await fail(tx, sql, times=11, email=email)
-    assert compared == (5 if email else 10)
-    assert len((await stored(sql)).failures) == compared
-    assert newest.expire_time - newest.asked_time == LIFETIME
-
-
-async def test_a_success_locks_challenges_before_the_budget(
-    tx: PgTx, sql: Sql, connect: Connect
-) -> None:
-    """While a sign-in waits for the last challenge, a guess that holds that one gets the budget.
-
-    Seen to fail with the count of `locked` taken out of CONSUME: the two wait for each other.
-    """
-    await live(tx, sql, count=3)
-    ids = [row[0] for row in await sql.fetch("SELECT id FROM challenges ORDER BY id")]
-    charge = await by_id(tx, ids[0])
-    guessing = await connect()
-    async with guessing.transaction():
-        await guessing.execute("SELECT id FROM challenges WHERE id = $1 FOR UPDATE", ids[-1])
-        signing_in = asyncio.create_task(
-            tx.challenges.consume(ids[0], subject_key=subject(), charge=charge)
-        )
-        while not await sql.fetchval(WAITING):
-            await asyncio.sleep(0.01)
-        await guessing.execute("SELECT slot FROM subject_budgets FOR UPDATE NOWAIT")
-    assert await signing_in is not None
-
-
-@pytest.mark.parametrize("level", get_args(Isolation))
-async def test_a_success_between_guesses_loses_no_charge(
-    database_url: str, tx: PgTx, sql: Sql, level: Isolation
-) -> None:
-    """Guesses and a sign-in at once wait for each other's rows in one order, and the budget ends
-    with every guess that was compared and without the sign-in's own.
-    """
-    for _ in range(5):
-        await sql.execute("DELETE FROM subject_budgets")
-        used = await live(tx, sql, count=4)
-        others = [
-            row[0] for row in await sql.fetch("SELECT id FROM challenges WHERE id <> $1", used)
-        ]
-        charge = await by_id(tx, used)
-
-        async def guess(tx: Tx, challenge_id: UUID) -> bool:
-            return bool((await by_id(tx, challenge_id)).sources)
-
-        async with open_database(database_url, isolation=level) as database:
-            signing_in = database.run_tx(
-                lambda tx, used=used, charge=charge: tx.challenges.consume(
-                    used, subject_key=subject(), charge=charge
-                )
-            )
-            guesses = [
-                database.run_statement(lambda tx, target=target, guess=guess: guess(tx, target))
-                for target in others * 2
-            ]
-            outcomes = await asyncio.gather(*guesses[:3], signing_in, *guesses[3:])
-        compared = [outcome for outcome in outcomes if outcome is True]
-        failures = (await stored(sql)).failures
-        assert len(failures) == len(compared)
-        assert charge.failed_at_us not in failures

@@ -127,9 +127,9 @@ class AuthServiceServicer(object):
         `challenge_id`, 3 by `email`, where the newest 3 live challenges of the address are tried. An
         address has 10 wrong codes in 24 hours, 50 in 30 days and 100 in a row, over all of its
         challenges, and `email` may use half of that; then its codes of digits verify no more, and
-        SendOtp mails one of 13 characters, on which nothing is counted.
-        Success ends the other live challenges of the address. Where the challenge carries a
-        registration and the address has no account, the account is made now.
+        SendOtp mails one of 13 characters, on which nothing is counted. Success ends the other live
+        challenges of the address. Where the challenge carries a registration and the address has no
+        account, the account is made now.
 
         Errors: UNAUTHENTICATED OTP_INVALID for a code that is wrong, used, expired or unknown alike;
         INVALID_ARGUMENT REQUEST_INVALID for what cannot be a code or a challenge, which costs no
