@@ -110,6 +110,27 @@ async def test_what_is_left_by_email_is_used(tx: PgTx, sql: Sql) -> None:
     assert [row[0] for row in await sql.fetch(lanes)] == [1, 1, 0]
 
 
+@pytest.mark.parametrize(
+    "nearly",
+    [
+        f"failures = array_fill({NOW_US}, ARRAY[9])",
+        f"failures = array_fill({NOW_US} - 2 * 86400 * {SECOND_US}::bigint, ARRAY[49])",
+        "in_a_row = 99",
+    ],
+)
+async def test_the_lane_by_email_keeps_to_the_whole_too(tx: PgTx, sql: Sql, nearly: str) -> None:
+    """With one unit left in the day, the month or the row, one of three challenges is tried.
+
+    Seen to fail, for the day, with its lines taken out of `room` and of the budget's WHERE.
+    """
+    await fail(tx, sql)
+    await sql.execute(f"UPDATE subject_budgets SET {nearly}")
+    await live(tx, sql, count=3)
+    assert len((await by_email(tx)).sources) == 1
+    assert await by_email(tx) == Charge()
+    assert await is_spent(tx)
+
+
 async def test_only_what_is_compared_is_charged(tx: PgTx, sql: Sql) -> None:
     """A challenge that is over, spent, unknown or of another form costs its subject nothing.
 
