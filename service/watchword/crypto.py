@@ -174,7 +174,10 @@ class KeyRing:
         return self._ring.subject_key(account_key)
 
     def derive_code(self, source: CodeSource, *, length: int) -> Secret:
-        """Gives the code of a challenge: `length` digits, 6..10, unbiased, leading zeros kept."""
+        """Gives the code of a challenge: 6..10 unbiased digits, or 13 characters of base32.
+
+        Leading zeros are kept. The 13 characters, upper-case Crockford base32, are 65 bits.
+        """
         code = self._ring.otp_code(
             key_id=source.key_id,
             purpose=source.purpose,

@@ -1,11 +1,14 @@
-"""Two servers of one installation, shared by a file's tests."""
+"""Two servers of one installation, shared by a file's tests, and one in the test's own process."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.races.bursts import Connections, to_both
+from tests.races.bursts import Connections, connections, to_both
+from tests.races.comparisons import Comparisons
 from tests.support.processes import WatchwordProcess, replica, watchword
+from tests.support.running import RunningApp
+from watchword.callers.model import Scope
 
 CONNECTIONS = 64
 
@@ -23,4 +26,19 @@ async def burst(
 ) -> AsyncIterator[Connections]:
     """64 connections, half of them to each process."""
     async with to_both(*processes, count=CONNECTIONS) as opened:
+        yield opened
+
+
+@pytest.fixture
+def comparisons(monkeypatch: pytest.MonkeyPatch) -> Comparisons:
+    """The comparisons of the server in this process."""
+    return Comparisons(monkeypatch)
+
+
+@pytest.fixture
+async def burst_here(app: RunningApp) -> AsyncIterator[Connections]:
+    """Connections to the server in this process."""
+    async with connections(
+        [app.app.api_address], service_key=app.service_key(*Scope), count=32
+    ) as opened:
         yield opened

@@ -32,6 +32,8 @@ _CHANCE = {"random", "random_normal", "gen_random_uuid", "uuidv4", "uuidv7", "uu
 _TIME_WORDS = frozenset({"now", "today", "tomorrow", "yesterday"})
 _SEQUENCES = frozenset({"nextval", "currval", "setval", "lastval"})
 _TIME_TYPES = frozenset({"timestamptz", "timestamp", "interval", "date", "time", "timetz"})
+# Functions of PostgreSQL that are known to be immutable.
+_IMMUTABLE = frozenset({"array_fill"})
 _COMPARISONS = frozenset({"=", "<>", "!=", "<", "<=", ">", ">="})
 _STATEMENTS = (ast.SelectStmt, ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt)
 _COMMANDS_OF_MIGRATE = (ast.CreateStmt, ast.CreatedbStmt)
@@ -123,7 +125,8 @@ def has_only_immutable_expressions_on_conflict(statement: Statement) -> Iterator
     for clause in walk(statement.tree, ast.OnConflictClause):
         parts = (clause.targetList, clause.whereClause)
         for call in walk(parts, ast.FuncCall, ast.SQLValueFunction, ast.SubLink):
-            yield f"has {function_name(call)} in ON CONFLICT DO UPDATE"
+            if not (isinstance(call, ast.FuncCall) and function_name(call) in _IMMUTABLE):
+                yield f"has {function_name(call)} in ON CONFLICT DO UPDATE"
         for cast in walk(parts, ast.TypeCast):
             if type_name(cast.typeName) in _TIME_TYPES:
                 yield f"casts to {type_name(cast.typeName)} in ON CONFLICT DO UPDATE"

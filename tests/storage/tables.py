@@ -2,7 +2,16 @@
 
 # Together, by slot: what one call changes is on one shard.
 BY_SLOT = frozenset(
-    {"users", "sessions", "user_roles", "registrations", "challenges", "outbox", "audit_events"}
+    {
+        "users",
+        "sessions",
+        "user_roles",
+        "registrations",
+        "challenges",
+        "subject_budgets",
+        "outbox",
+        "audit_events",
+    }
 )
 # By a column of their own.
 BY_COLUMN = {"identifiers": "value"}

@@ -19,13 +19,15 @@ from tests.storage.database import (
 from tests.support.age import age
 from watchword.crypto import CodeSource, new_id, slot_of_subject
 from watchword.login.ports import Tx
-from watchword.otp.model import ConsumedChallenge, Purpose
+from watchword.otp.model import Charge, ConsumedChallenge, Purpose
+from watchword.otp.policy import FailureBudget
 from watchword.otp.ports import ChallengeStore
 from watchword.storage.pool import Isolation
 from watchword.storage.transactions import PgTx
 
 Sql = asyncpg.Connection
 
+AMPLE = FailureBudget(in_day=1000, in_month=1000, in_a_row=1000)
 SPOILED = ["consume_time = now()", "end_time = now()", "expire_time = now()"]
 ROUNDS = 8
 WAITING = """
@@ -48,28 +50,32 @@ async def charge(
     form: int = 6,
     attempts_max: int = 5,
 ) -> list[CodeSource]:
-    """Charges by id."""
-    return await store.charge_by_id(
+    """Charges by id and returns what to compare; budgets have tests of their own."""
+    charged = await store.charge_by_id(
         challenge_id,
         purpose=purpose,  # type: ignore[arg-type]  # there is one purpose so far
         code_form=form,
         attempts_max=attempts_max,
+        budget=AMPLE,
     )
+    return list(charged.sources)
 
 
 async def charge_mail(
     store: ChallengeStore, name: str = "ada", *, purpose: str = Purpose.SIGN_IN, form: int = 6
 ) -> set[UUID]:
     """Charges by e-mail and returns the challenges to compare."""
-    sources = await store.charge_by_email(
+    charged = await store.charge_by_email(
         subject(name),
         purpose=purpose,  # type: ignore[arg-type]  # there is one purpose so far
         code_form=form,
         attempts_max=3,
         newest=3,
+        budget=AMPLE,
     )
-    assert len({source.challenge_id for source in sources}) == len(sources)
-    return {source.challenge_id for source in sources}
+    ids = {source.challenge_id for source in charged.sources}
+    assert len(ids) == len(charged.sources)
+    return ids
 
 
 async def lanes(sql: Sql, challenge_id: UUID) -> tuple[int, int]:
@@ -107,7 +113,7 @@ async def test_a_closed_challenge_is_not_charged(tx: PgTx, sql: Sql, spoiled: st
     assert await charge(tx.challenges, challenge_id) == []
     assert await charge_mail(tx.challenges) == set()
     assert await tx.challenges.find_resendable(challenge_id, purpose=Purpose.SIGN_IN) is None
-    assert await tx.challenges.consume(challenge_id, subject_key=subject()) is None
+    assert await tx.challenges.consume(challenge_id, subject_key=subject(), charge=Charge()) is None
     assert await lanes(sql, challenge_id) == (0, 0)
     assert await tx.challenges.exists(challenge_id)
 
@@ -178,16 +184,22 @@ async def test_a_challenge_is_consumed_once(tx: PgTx) -> None:
     """The first use answers whom it signs in, the second nothing."""
     registration = new_registration()
     challenge_id = await stored(tx, registration_id=registration.id)
-    consumed = await tx.challenges.consume(challenge_id, subject_key=subject())
+    consumed = await tx.challenges.consume(challenge_id, subject_key=subject(), charge=Charge())
     assert consumed == ConsumedChallenge(user_id=None, registration_id=registration.id)
-    assert await tx.challenges.consume(challenge_id, subject_key=subject()) is None
+    assert await tx.challenges.consume(challenge_id, subject_key=subject(), charge=Charge()) is None
 
 
 async def test_a_challenge_of_another_subject_is_not_consumed(tx: PgTx) -> None:
     """The subject that was charged has to be the challenge's."""
     challenge_id = await stored(tx)
-    assert await tx.challenges.consume(challenge_id, subject_key=subject("eve")) is None
-    assert await tx.challenges.consume(challenge_id, subject_key=subject()) is not None
+    assert (
+        await tx.challenges.consume(challenge_id, subject_key=subject("eve"), charge=Charge())
+        is None
+    )
+    assert (
+        await tx.challenges.consume(challenge_id, subject_key=subject(), charge=Charge())
+        is not None
+    )
 
 
 async def test_a_use_ends_the_other_challenges_of_the_subject(tx: PgTx, sql: Sql) -> None:
@@ -196,7 +208,7 @@ async def test_a_use_ends_the_other_challenges_of_the_subject(tx: PgTx, sql: Sql
         await stored(tx, name, form=form)
         for name, form in (("ada", 6), ("ada", 6), ("ada", 13), ("eve", 6))
     ]
-    assert await tx.challenges.consume(used, subject_key=subject()) is not None
+    assert await tx.challenges.consume(used, subject_key=subject(), charge=Charge()) is not None
     ended = await sql.fetch("SELECT id FROM challenges WHERE end_time IS NOT NULL")
     assert {row["id"] for row in ended} == {other, longer}
     assert await charge(tx.challenges, other) == []
@@ -206,9 +218,9 @@ async def test_a_use_ends_the_other_challenges_of_the_subject(tx: PgTx, sql: Sql
 async def test_a_refused_use_ends_nothing(tx: PgTx, sql: Sql) -> None:
     """A challenge that was used already does not end those that came after."""
     used = await stored(tx)
-    await tx.challenges.consume(used, subject_key=subject())
+    await tx.challenges.consume(used, subject_key=subject(), charge=Charge())
     fresh = await stored(tx)
-    assert await tx.challenges.consume(used, subject_key=subject()) is None
+    assert await tx.challenges.consume(used, subject_key=subject(), charge=Charge()) is None
     assert len(await charge(tx.challenges, fresh)) == 1
 
 
@@ -224,7 +236,7 @@ async def race(
             started.add(number)
             assert await tx.challenges.exists(target)
             await begun.wait()
-        return await tx.challenges.consume(target, subject_key=subject())
+        return await tx.challenges.consume(target, subject_key=subject(), charge=Charge())
 
     async with open_database(database_url, isolation=level) as database:
         calls = [
@@ -269,7 +281,7 @@ async def test_two_challenges_of_a_subject_are_locked_in_one_order(
     async def work(tx: Tx, target: UUID) -> ConsumedChallenge | None:
         nonlocal runs
         runs += 1
-        return await tx.challenges.consume(target, subject_key=subject())
+        return await tx.challenges.consume(target, subject_key=subject(), charge=Charge())
 
     async with open_database(database_url) as database:
         async with other.transaction():

@@ -21,6 +21,8 @@ from watchword.audit.model import Action, Event
 from watchword.crypto import new_id, slot_of
 from watchword.login import ports
 from watchword.login.ports import PURGE_BATCH
+from watchword.otp.model import Purpose
+from watchword.otp.policy import FAILURE_BUDGET
 from watchword.sessions.model import Client, NewSession
 from watchword.storage.pool import Isolation
 from watchword.storage.purge import PurgeStore
@@ -37,6 +39,7 @@ VERIFIER = bytes(32)
 
 REMOVE: dict[str, Remove] = {
     "challenges": lambda store, before: store.challenges(dead_before=before),
+    "budgets": lambda store, before: store.budgets(dead_before=before),
     "registrations": lambda store, before: store.registrations(dead_before=before),
     "holds": lambda store, before: store.holds(dead_before=before),
     "expired sessions": lambda store, before: store.expired_sessions(dead_before=before),
@@ -47,6 +50,7 @@ REMOVE: dict[str, Remove] = {
 # Since when the row is dead.
 ENDS = {
     "challenges": "SELECT expire_time FROM challenges",
+    "budgets": "SELECT charge_time FROM subject_budgets",
     "registrations": "SELECT expire_time FROM registrations",
     "holds": "SELECT timestamptz 'epoch' + hold_expire_us * interval '1 us' FROM identifiers",
     "expired sessions": "SELECT expire_time FROM sessions",
@@ -57,6 +61,7 @@ ENDS = {
 # What makes the row live, however it was before; audit events never change.
 REVIVE = {
     "challenges": "UPDATE challenges SET expire_time = now() + interval '2 years'",
+    "budgets": "UPDATE subject_budgets SET charge_time = now() + interval '2 years'",
     "registrations": "UPDATE registrations SET expire_time = now() + interval '2 years'",
     "holds": "UPDATE identifiers SET hold_expire_us = hold_expire_us * 2",
     "expired sessions": "UPDATE sessions SET expire_time = now() + interval '2 years'",
@@ -99,6 +104,15 @@ async def store_row(tx: PgTx, sql: Sql, kind: str) -> None:
     """Stores the one row of this kind; a session also has its user, and its cause of death."""
     if kind == "challenges":
         await tx.challenges.insert(new_challenge())
+    elif kind == "budgets":
+        challenge = await tx.challenges.insert(new_challenge())
+        await tx.challenges.charge_by_id(
+            challenge.id,
+            purpose=Purpose.SIGN_IN,
+            code_form=6,
+            attempts_max=5,
+            budget=FAILURE_BUDGET,
+        )
     elif kind == "registrations":
         await tx.registrations.insert(new_registration(), lifetime=HOUR)
     elif kind == "holds":

@@ -24,6 +24,7 @@ ALL_SLOTS = {
     "inspection.py:Inspection.OUTBOX",
     "outbox.py:OutboxStore.CANDIDATES",
     "purge.py:PurgeStore.AUDIT_EVENTS",
+    "purge.py:PurgeStore.BUDGETS",
     "purge.py:PurgeStore.CHALLENGES",
     "purge.py:PurgeStore.EXPIRED_SESSIONS",
     "purge.py:PurgeStore.REGISTRATIONS",

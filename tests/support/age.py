@@ -26,5 +26,19 @@ async def age(database_url: str, by: timedelta) -> None:
                 "UPDATE identifiers SET hold_expire_us = hold_expire_us - $1",
                 by // timedelta(microseconds=1),
             )
+            await connection.execute(
+                """
+                UPDATE subject_budgets
+                SET failures = ARRAY(
+                        SELECT at - $1 FROM unnest(failures) WITH ORDINALITY AS f (at, n) ORDER BY n
+                    ),
+                    failures_by_email = ARRAY(
+                        SELECT at - $1
+                        FROM unnest(failures_by_email) WITH ORDINALITY AS f (at, n)
+                        ORDER BY n
+                    )
+                """,
+                by // timedelta(microseconds=1),
+            )
     finally:
         await connection.close()

@@ -16,7 +16,7 @@ pub enum Error {
     KeyLength,
     /// A key id that the ring does not hold.
     KeyIdUnknown(u8),
-    /// A code length outside 6..=10 digits.
+    /// A code length other than 6..=10 digits and 13 characters.
     CodeLength,
     /// A slot outside 0..=4095.
     SlotRange,
@@ -36,7 +36,7 @@ impl fmt::Display for Error {
             Self::KeyIdTwice(id) => write!(f, "the key ring holds key id {id} twice"),
             Self::KeyLength => f.write_str("a key must be 32 bytes"),
             Self::KeyIdUnknown(id) => write!(f, "the key ring does not hold key id {id}"),
-            Self::CodeLength => f.write_str("a code must have 6 to 10 digits"),
+            Self::CodeLength => f.write_str("a code must have 6 to 10 digits or 13 characters"),
             Self::SlotRange => f.write_str("a slot must be 0..4095"),
             Self::FieldLength(name, size) => write!(f, "`{name}` must be {size} bytes"),
             Self::Derivation => f.write_str("a key or a code could not be derived"),

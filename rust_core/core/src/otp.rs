@@ -2,7 +2,7 @@
 //!
 //! A code is an HMAC over the fields of its challenge, read as a decimal number. It follows HOTP
 //! (RFC 4226) in idea but keys on the challenge instead of a counter and takes its digits without
-//! bias, by rejection instead of truncation.
+//! bias, by rejection instead of truncation. A long code is the first 65 bits of the same HMAC.
 
 use std::fmt::Write as _;
 
@@ -22,6 +22,9 @@ pub const CODE_LENGTH_MIN: u8 = 6;
 pub const CODE_LENGTH_MAX: u8 = 10;
 /// The form of a code of 13 Crockford base32 characters, 65 bits.
 pub const LONG_FORM: u8 = 13;
+
+/// Crockford's base32: no I, L, O and U.
+const SYMBOLS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// Bytes of the longest text that is looked at; a code with a dash or a space between any two
 /// characters is far shorter.
@@ -104,19 +107,25 @@ fn base32_symbol(character: char) -> Option<char> {
 }
 
 impl KeyRing {
-    /// Derives the code of a challenge, `length` digits with leading zeros, `length` being 6..=10.
+    /// Derives the code of a challenge: `form` digits with leading zeros, `form` being 6..=10, or
+    /// with [`LONG_FORM`] 13 characters of upper-case Crockford base32.
     ///
     /// # Errors
     /// `CodeLength`, `KeyIdUnknown`.
-    pub fn derive_code(&self, source: &CodeSource<'_>, length: u8) -> Result<Secret, Error> {
-        let modulus = modulus(length).ok_or(Error::CodeLength)?;
+    pub fn derive_code(&self, source: &CodeSource<'_>, form: u8) -> Result<Secret, Error> {
+        let reduction = Reduction::of(form).ok_or(Error::CodeLength)?;
         let key = self
             .find(source.key_id)
             .ok_or(Error::KeyIdUnknown(source.key_id))?;
-        let value = code_value(key, source, modulus).ok_or(Error::Derivation)?;
-        let width = usize::from(length);
+        let value = code_value(key, source, reduction).ok_or(Error::Derivation)?;
+        let width = usize::from(form);
         let mut code = Zeroizing::new(String::with_capacity(width));
-        write!(code, "{value:0width$}").map_err(|_| Error::Derivation)?;
+        match reduction {
+            Reduction::Digits(_) => {
+                write!(code, "{value:0width$}").map_err(|_| Error::Derivation)?;
+            }
+            Reduction::LeadingBits => code.extend(symbols(value)),
+        }
         Ok(Secret::new(code))
     }
 
@@ -124,7 +133,7 @@ impl KeyRing {
     ///
     /// Every candidate is derived and compared in constant time, whether or not an earlier one
     /// matched; one whose key the ring does not hold costs the same and never matches. `canonical`
-    /// and `form` are those of a [`ParsedCode`]; forms whose codes are not derived match nothing.
+    /// and `form` are those of a [`ParsedCode`]; anything else matches nothing.
     #[must_use]
     pub fn check_code(
         &self,
@@ -132,14 +141,14 @@ impl KeyRing {
         form: u8,
         candidates: &[CodeSource<'_>],
     ) -> Option<usize> {
-        let modulus = modulus(form)?;
+        let reduction = Reduction::of(form)?;
         let presented = number(canonical, form)?;
         let mut found = Choice::from(0);
         let mut first = 0_u64;
         for (index, source) in (0_u64..).zip(candidates) {
             let known = self.find(source.key_id);
-            let value = code_value(known.unwrap_or(self.signing()), source, modulus);
-            let equal = value.unwrap_or(u64::MAX).ct_eq(&presented);
+            let value = code_value(known.unwrap_or(self.signing()), source, reduction);
+            let equal = value.unwrap_or(u128::MAX).ct_eq(&presented);
             let hit = equal & Choice::from(u8::from(known.is_some())) & !found;
             first.conditional_assign(&index, hit);
             found |= hit;
@@ -156,22 +165,64 @@ fn modulus(length: u8) -> Option<u64> {
         .then(|| 10_u64.checked_pow(u32::from(length)))?
 }
 
-/// Codes of one length and numbers below its modulus are the same thing; numbers compare in
-/// constant time without a buffer.
-fn number(canonical: &str, form: u8) -> Option<u64> {
-    let digits = canonical.len() == usize::from(form) && canonical.bytes().all(is_digit);
+/// How a MAC becomes the number that a code is.
+#[derive(Clone, Copy)]
+enum Reduction {
+    /// To a number below this power of ten.
+    Digits(u64),
+    /// To its first 65 bits: 32^13 numbers, each as likely as the others.
+    LeadingBits,
+}
+
+impl Reduction {
+    fn of(form: u8) -> Option<Self> {
+        match form {
+            LONG_FORM => Some(Self::LeadingBits),
+            _ => modulus(form).map(Self::Digits),
+        }
+    }
+
+    fn apply(self, mac: &[u8; 32]) -> Option<u128> {
+        match self {
+            Self::Digits(modulus) => unbiased(mac, modulus).map(u128::from),
+            Self::LeadingBits => {
+                let head = mac.first_chunk::<16>()?;
+                Some(u128::from_be_bytes(*head) >> 63)
+            }
+        }
+    }
+}
+
+/// Codes of one form and numbers below a bound are the same thing; numbers compare in constant
+/// time without a buffer.
+fn number(canonical: &str, form: u8) -> Option<u128> {
+    if canonical.len() != usize::from(form) {
+        return None;
+    }
+    if form == LONG_FORM {
+        return canonical.bytes().try_fold(0_u128, |value, symbol| {
+            let digit = SYMBOLS.iter().position(|known| *known == symbol)?;
+            Some((value << 5) | u128::try_from(digit).ok()?)
+        });
+    }
+    let digits = canonical.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| canonical.parse().ok())?
 }
 
-fn is_digit(byte: u8) -> bool {
-    byte.is_ascii_digit()
+/// Writes 65 bits as 13 symbols.
+fn symbols(value: u128) -> impl Iterator<Item = char> {
+    (0..=60_u32)
+        .rev()
+        .step_by(5)
+        .filter_map(move |shift| usize::try_from((value >> shift) & 31).ok())
+        .filter_map(|digit| SYMBOLS.get(digit).copied().map(char::from))
 }
 
-/// Derives the code as a number below `modulus`.
+/// Derives the code as a number.
 ///
-/// A MAC gives none with probability below 2^-120, so the second is never seen in practice and 256
-/// in vain cannot happen; a bound keeps the function total.
-fn code_value(key: &RingKey, source: &CodeSource<'_>, modulus: u64) -> Option<u64> {
+/// A MAC gives no digits with probability below 2^-120, so the second is never seen in practice
+/// and 256 in vain cannot happen; a bound keeps the function total.
+fn code_value(key: &RingKey, source: &CodeSource<'_>, reduction: Reduction) -> Option<u128> {
     (0..=u8::MAX).find_map(|counter| {
         let mut message = key
             .otp
@@ -184,7 +235,7 @@ fn code_value(key: &RingKey, source: &CodeSource<'_>, modulus: u64) -> Option<u6
         if counter > 0 {
             message = message.field(&[counter]);
         }
-        unbiased(&message.finish(), modulus)
+        reduction.apply(&message.finish())
     })
 }
 
@@ -250,7 +301,7 @@ mod tests {
         }
     }
 
-    /// Lengths outside 6..=10 and unknown keys are errors, not codes.
+    /// Forms that are neither 6..=10 nor 13 and unknown keys are errors, not codes.
     #[test]
     fn bad_arguments_are_refused() {
         for length in 0..=u8::MAX {
@@ -260,6 +311,8 @@ mod tests {
                 Err(error) => assert_eq!(error, Error::CodeLength),
             }
             assert_eq!(modulus(length).is_some(), (6..=10).contains(&length));
+            let derived = matches!(length, 6..=10 | LONG_FORM);
+            assert_eq!(Reduction::of(length).is_some(), derived);
         }
         let error = ring().derive_code(&source(3, "login"), 6).unwrap_err();
         assert_eq!(error, Error::KeyIdUnknown(3));
@@ -290,19 +343,36 @@ mod tests {
     fn other_forms_match_nothing() {
         let ring = ring();
         let candidates = [source(1, "login")];
-        let code = ring.derive_code(&candidates[0], 6).unwrap();
-        assert_eq!(ring.check_code(code.reveal(), 6, &candidates), Some(0));
-        for form in (0..=u8::MAX).filter(|form| *form != 6) {
-            assert_eq!(ring.check_code(code.reveal(), form, &candidates), None);
+        for right in [6, LONG_FORM] {
+            let code = ring.derive_code(&candidates[0], right).unwrap();
+            assert_eq!(ring.check_code(code.reveal(), right, &candidates), Some(0));
+            for form in (0..=u8::MAX).filter(|form| *form != right) {
+                assert_eq!(ring.check_code(code.reveal(), form, &candidates), None);
+            }
         }
         for text in ["", "+12345", "12345", "0000000000000", "12345\u{661}"] {
             let form = u8::try_from(text.len()).unwrap();
             assert_eq!(ring.check_code(text, form, &candidates), None);
         }
-        assert_eq!(
-            ring.check_code("0123456789ABC", LONG_FORM, &candidates),
-            None
-        );
+        // The second is no canonical form: it holds a U.
+        for text in ["0123456789ABC", "012345678ABCU"] {
+            assert_eq!(ring.check_code(text, LONG_FORM, &candidates), None);
+        }
+    }
+
+    /// Each of the 65 bits is in the code: one that differs gives another, and no code is lost.
+    #[test]
+    fn long_codes_are_sixty_five_bits() {
+        let text = |value| symbols(value).collect::<String>();
+        assert_eq!(text(0), "0000000000000");
+        assert_eq!(text((1 << 65) - 1), "ZZZZZZZZZZZZZ");
+        for bit in 0..65 {
+            let value = 1_u128 << bit;
+            assert_eq!(number(&text(value), LONG_FORM), Some(value));
+            let mut mac = [0; 32];
+            mac[..16].copy_from_slice(&(value << 63).to_be_bytes());
+            assert_eq!(Reduction::LeadingBits.apply(&mac), Some(value));
+        }
     }
 
     /// What was read shows its form and nothing else.

@@ -19,6 +19,7 @@ from watchword.audit.model import AuditSettings
 from watchword.crypto import SLOTS, jitter_seconds, shuffled
 from watchword.errors import Overloaded, StorageUnavailable
 from watchword.login.ports import PURGE_BATCH, Database, PurgeStore
+from watchword.otp.policy import MONTH
 from watchword.settings import Duration, Section
 
 # After a full batch the purger rests nine times as long as that took: it works at most a tenth
@@ -129,6 +130,8 @@ class Purger:
         slots = itertools.islice(self._slots, SLOTS_PER_PASS)
         return [
             ("challenges", lambda purge: purge.challenges(dead_before=over)),
+            # No setting: whatever still counts in a budget's longer window has to stay.
+            ("budgets", lambda purge: purge.budgets(dead_before=present - MONTH)),
             ("registrations", lambda purge: purge.registrations(dead_before=over)),
             ("holds", lambda purge: purge.holds(dead_before=over)),
             ("sessions", lambda purge: purge.expired_sessions(dead_before=dead)),

@@ -7,6 +7,7 @@ from watchword.crypto import CodeSource, new_id, new_nonce, slot_of, slot_of_sub
 from watchword.login.context import LoginContext
 from watchword.login.ports import Tx
 from watchword.otp.model import IssuedChallenge, NewChallenge, Purpose
+from watchword.otp.policy import FAILURE_BUDGET, LONG_CODE_FORM
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,15 @@ def new_source(ctx: LoginContext, subject_key: bytes) -> CodeSource:
 async def issue(
     ctx: LoginContext, tx: Tx, source: CodeSource, signs_in: SignsIn, *, locale: str | None
 ) -> IssuedChallenge:
-    """Stores the challenge and, unless it is a shadow, queues its mail."""
+    """Stores the challenge and, unless it is a shadow, queues its mail.
+
+    A subject whose failure budget is spent gets a long code, whether or not there is an account.
+    """
+    spent = await tx.budgets.is_spent(source.subject_key, budget=FAILURE_BUDGET)
     issued = await tx.challenges.insert(
         NewChallenge(
             source=source,
-            code_form=ctx.otp.code_length,
+            code_form=LONG_CODE_FORM if spent else ctx.otp.code_length,
             lifetime=ctx.otp.lifetime,
             user_id=signs_in.user_id,
             registration_id=signs_in.registration_id,

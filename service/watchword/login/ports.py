@@ -8,7 +8,7 @@ from uuid import UUID
 
 from watchword.audit.ports import AuditStore
 from watchword.mail.outbox import OutboxStore
-from watchword.otp.ports import ChallengeStore
+from watchword.otp.ports import BudgetStore, ChallengeStore
 from watchword.roles.model import Grants
 from watchword.roles.ports import RoleStore
 from watchword.sessions.model import Session
@@ -53,6 +53,9 @@ class PurgeStore(Protocol):
     async def challenges(self, *, dead_before: datetime) -> int:
         """Removes expired challenges, each with its mails; used and ended ones expire as well."""
 
+    async def budgets(self, *, dead_before: datetime) -> int:
+        """Removes failure budgets that were not charged since."""
+
     async def registrations(self, *, dead_before: datetime) -> int:
         """Removes expired registrations; a challenge that one is bound to expires no later."""
 
@@ -81,6 +84,8 @@ class Tx(Protocol):
     def registrations(self) -> RegistrationStore: ...
     @property
     def challenges(self) -> ChallengeStore: ...
+    @property
+    def budgets(self) -> BudgetStore: ...
     @property
     def sessions(self) -> SessionStore: ...
     @property

@@ -5,18 +5,22 @@ use the challenge up in the transaction that makes the session. Changing it brin
 bugs of threats.md 4.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from watchword.audit.model import Outcome
-from watchword.crypto import CodeSource, PresentedCode, Secret, slot_of
+from watchword.crypto import PresentedCode, Secret, slot_of
 from watchword.errors import OtpInvalid
 from watchword.login import auditing
 from watchword.login.context import LoginContext
 from watchword.login.ports import Tx
-from watchword.otp.model import ConsumedChallenge, Purpose
-from watchword.otp.policy import ATTEMPTS_BY_EMAIL_MAX, NEWEST_BY_EMAIL
+from watchword.otp.model import Charge, ConsumedChallenge, Purpose
+from watchword.otp.policy import (
+    ATTEMPTS_BY_EMAIL_MAX,
+    FAILURE_BUDGET,
+    LONG_CODE_FORM,
+    NEWEST_BY_EMAIL,
+)
 from watchword.roles.model import Grants
 from watchword.sessions.model import Client, NewSession, Session
 from watchword.users.model import EmailAddress, User
@@ -49,66 +53,77 @@ class _LostRace(OtpInvalid):
 
 async def verify_otp(ctx: LoginContext, command: VerifyOtpCommand, *, caller: str) -> SignedIn:
     """Signs in whom the code's challenge is for; raises OtpInvalid, whatever the cause."""
-    charged = await _charge(ctx, command)
-    matching = ctx.keys.check_code(command.code, charged)
+    charge = await _charge(ctx, command)
+    matching = ctx.keys.check_code(command.code, charge.sources)
     if matching is None:
-        why = Outcome.WRONG_CODE if charged else Outcome.NOT_LIVE_OR_SPENT
-        _note_refusal(ctx, command, charged, why, caller=caller)
+        why = Outcome.WRONG_CODE if charge.sources else Outcome.NOT_LIVE_OR_SPENT
+        _note_refusal(ctx, command, charge, why, caller=caller)
         raise OtpInvalid
     try:
-        return await _sign_in(ctx, charged[matching], command.client, caller=caller)
+        return await _sign_in(ctx, charge, matching, command.client, caller=caller)
     except OtpInvalid as error:
         lost = isinstance(error, _LostRace)
         why = Outcome.LOST_RACE if lost else Outcome.NOBODY_TO_SIGN_IN
-        _note_refusal(ctx, command, charged, why, caller=caller)
+        _note_refusal(ctx, command, charge, why, caller=caller)
         raise
 
 
 def _note_refusal(
-    ctx: LoginContext,
-    command: VerifyOtpCommand,
-    charged: Sequence[CodeSource],
-    why: Outcome,
-    *,
-    caller: str,
+    ctx: LoginContext, command: VerifyOtpCommand, charge: Charge, why: Outcome, *, caller: str
 ) -> None:
     of: bytes | UUID
     if isinstance(command.target, EmailAddress):
         of = ctx.keys.subject_key(command.target.account_key)
     else:
-        of = charged[0].subject_key if charged else command.target
+        of = charge.sources[0].subject_key if charge.sources else command.target
     ctx.refusals.note(auditing.code_refused(why, of, caller=caller, client=command.client))
 
 
-async def _charge(ctx: LoginContext, command: VerifyOtpCommand) -> Sequence[CodeSource]:
-    """Counts every code that is about to be compared, and commits that; empty: compare nothing."""
+async def _charge(ctx: LoginContext, command: VerifyOtpCommand) -> Charge:
+    """Counts every code that is about to be compared, and commits that; empty: compare nothing.
 
-    async def statement(tx: Tx) -> Sequence[CodeSource]:
+    Long codes are compared without being counted.
+    """
+    is_long = command.code.form == LONG_CODE_FORM
+
+    async def statement(tx: Tx) -> Charge:
         if isinstance(command.target, EmailAddress):
+            subject_key = ctx.keys.subject_key(command.target.account_key)
+            if is_long:
+                return await tx.challenges.find_long_by_email(
+                    subject_key, purpose=Purpose.SIGN_IN, newest=NEWEST_BY_EMAIL
+                )
             return await tx.challenges.charge_by_email(
-                ctx.keys.subject_key(command.target.account_key),
+                subject_key,
                 purpose=Purpose.SIGN_IN,
                 code_form=command.code.form,
                 attempts_max=ATTEMPTS_BY_EMAIL_MAX,
                 newest=NEWEST_BY_EMAIL,
+                budget=FAILURE_BUDGET,
             )
+        if is_long:
+            return await tx.challenges.find_long_by_id(command.target, purpose=Purpose.SIGN_IN)
         return await tx.challenges.charge_by_id(
             command.target,
             purpose=Purpose.SIGN_IN,
             code_form=command.code.form,
             attempts_max=ctx.otp.attempts_max,
+            budget=FAILURE_BUDGET,
         )
 
     return await ctx.database.run_statement(statement)
 
 
 async def _sign_in(
-    ctx: LoginContext, proven: CodeSource, client: Client, *, caller: str
+    ctx: LoginContext, charge: Charge, matching: int, client: Client, *, caller: str
 ) -> SignedIn:
-    """Uses the challenge up, begins the session and audits it, all or nothing."""
+    """Uses the challenge up, gives its charge back, begins the session and audits it; or none."""
+    proven = charge.sources[matching]
 
     async def transaction(tx: Tx) -> SignedIn:
-        consumed = await tx.challenges.consume(proven.challenge_id, subject_key=proven.subject_key)
+        consumed = await tx.challenges.consume(
+            proven.challenge_id, subject_key=proven.subject_key, charge=charge
+        )
         if consumed is None:
             raise _LostRace
         user, is_new = await _find_or_create_user(tx, consumed)

@@ -17,6 +17,9 @@ from watchword.mail.message import Mailbox, Message
 KINDS: Final = ("otp",)
 PARTS: Final = ("subject.txt", "txt", "html")
 
+LONG_CODE_LENGTH: Final = 13
+# A long code as people type it; the one of digits is short enough as it is.
+GROUPS: Final = (slice(0, 4), slice(4, 8), slice(8, 13))
 # 6 to 10 digits or 13 characters of Crockford's base32, written without spaces or dashes.
 _CODE: Final = re.compile(r"[0-9]{6,10}|[0-9A-HJKMNP-TV-Z]{13}")
 
@@ -72,6 +75,10 @@ class Renderer:
         values = {
             "brand": self._brand,
             "code": code,
+            # Typed in groups or not, and in any case: VerifyOtp ignores all of that.
+            "grouped": "-".join(code[group] for group in GROUPS)
+            if len(code) == LONG_CODE_LENGTH
+            else None,
             "code_in_subject": self._code_in_subject,
             "amount": amount,
             "unit": unit,

@@ -1,5 +1,6 @@
 """What a challenge is; the code itself is derived (crypto.KeyRing.derive_code) and never stored."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -47,6 +48,20 @@ class ResendableChallenge:
 
     issued: IssuedChallenge
     is_shadow: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """The codes that may be compared, and what their subject's failure budget was charged for them.
+
+    `units` is one for each of them, or 0 where no budget applies; `failed_at_us`, the entry in the
+    budget, is what a success gives back by.
+    """
+
+    sources: Sequence[CodeSource] = ()
+    units: int = 0
+    failed_at_us: int = 0
+    by_email: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The numbers that bound guessing (design.md 6; NIST SP 800-63B-4 3.1.3.2; ASVS 5.0 6.5)."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from pydantic import Field
@@ -12,6 +13,28 @@ ATTEMPTS_BY_EMAIL_MAX = 3
 NEWEST_BY_EMAIL = 3
 # What `resend_time` promises; the limits enforce it once they are there.
 RESEND_AFTER = timedelta(seconds=60)
+# The form of a code of 13 characters of base32, 65 bits. Guessing it is hopeless, so neither
+# attempts nor a budget are counted on it.
+LONG_CODE_FORM = 13
+# The windows of a failure budget.
+DAY = timedelta(hours=24)
+MONTH = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureBudget:
+    """How many wrong codes a subject may have compared; the lane by e-mail has half of each.
+
+    `in_a_row` is what NIST SP 800-63B-4, 3.2.2 allows. With the others somebody who never stops
+    guesses right with a chance of 1 in 20,000 a month, at 6 digits.
+    """
+
+    in_day: int
+    in_month: int
+    in_a_row: int
+
+
+FAILURE_BUDGET = FailureBudget(in_day=10, in_month=50, in_a_row=100)
 
 
 class OtpPolicy(Section):

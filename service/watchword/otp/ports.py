@@ -3,14 +3,15 @@
 from typing import Protocol
 from uuid import UUID
 
-from watchword.crypto import CodeSource
 from watchword.otp.model import (
+    Charge,
     ConsumedChallenge,
     IssuedChallenge,
     NewChallenge,
     Purpose,
     ResendableChallenge,
 )
+from watchword.otp.policy import FailureBudget
 
 
 class ChallengeStore(Protocol):
@@ -28,9 +29,19 @@ class ChallengeStore(Protocol):
         """Returns the challenge while it is live, its lanes spent or not."""
 
     async def charge_by_id(
-        self, challenge_id: UUID, *, purpose: Purpose, code_form: int, attempts_max: int
-    ) -> list[CodeSource]:
-        """Counts one attempt on a live challenge whose code has this form; none: compare none."""
+        self,
+        challenge_id: UUID,
+        *,
+        purpose: Purpose,
+        code_form: int,
+        attempts_max: int,
+        budget: FailureBudget,
+    ) -> Charge:
+        """Counts one attempt on a live challenge whose code has this form, then one failure.
+
+        Without sources, since there is no such challenge or the subject's budget has no room,
+        nothing may be compared; the latter costs the attempt all the same.
+        """
 
     async def charge_by_email(
         self,
@@ -40,8 +51,32 @@ class ChallengeStore(Protocol):
         code_form: int,
         attempts_max: int,
         newest: int,
-    ) -> list[CodeSource]:
-        """Counts one attempt on each of the newest live challenges that has one left."""
+        budget: FailureBudget,
+    ) -> Charge:
+        """Counts one attempt on each of the newest live challenges that has one left.
 
-    async def consume(self, challenge_id: UUID, *, subject_key: bytes) -> ConsumedChallenge | None:
-        """Uses up the challenge, once, and ends the subject's others; None: not this time."""
+        Then as many failures; where the budget has room for fewer, fewer challenges are tried.
+        """
+
+    async def find_long_by_id(self, challenge_id: UUID, *, purpose: Purpose) -> Charge:
+        """Returns a live challenge with a long code, on which nothing is counted."""
+
+    async def find_long_by_email(
+        self, subject_key: bytes, *, purpose: Purpose, newest: int
+    ) -> Charge:
+        """Returns the newest live challenges with a long code, on which nothing is counted."""
+
+    async def consume(
+        self, challenge_id: UUID, *, subject_key: bytes, charge: Charge
+    ) -> ConsumedChallenge | None:
+        """Uses up the challenge, once, and ends the subject's others; None: not this time.
+
+        Gives the budget back what this attempt was charged, and clears the failures in a row.
+        """
+
+
+class BudgetStore(Protocol):
+    """Failure budgets of subjects; what charges them is the ChallengeStore's."""
+
+    async def is_spent(self, subject_key: bytes, *, budget: FailureBudget) -> bool:
+        """Answers whether a lane has no room for one more wrong code of this subject."""

@@ -23,6 +23,7 @@ TABLES = (
     "role_permissions",
     "roles",
     "sessions",
+    "subject_budgets",
     "user_roles",
     "users",
 )

@@ -46,6 +46,22 @@ class PurgeStore:
         return await self._remove(self.CHALLENGES, dead_before)
 
     # sql-rules: all slots (purge)
+    BUDGETS = """
+        DELETE FROM subject_budgets
+        WHERE (slot, subject_key) IN (
+            SELECT slot, subject_key
+            FROM subject_budgets
+            WHERE charge_time < $1
+            ORDER BY charge_time
+            LIMIT 250
+        )
+          AND (charge_time < $1) IS TRUE
+    """
+
+    async def budgets(self, *, dead_before: datetime) -> int:
+        return await self._remove(self.BUDGETS, dead_before)
+
+    # sql-rules: all slots (purge)
     REGISTRATIONS = """
         DELETE FROM registrations
         WHERE (slot, id) IN (

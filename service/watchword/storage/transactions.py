@@ -19,6 +19,7 @@ from watchword.crypto import jitter_seconds
 from watchword.errors import CommitOutcomeUnknown, StorageUnavailable
 from watchword.login.ports import Tx
 from watchword.storage.audit import AuditStore
+from watchword.storage.budgets import BudgetStore
 from watchword.storage.otp import ChallengeStore
 from watchword.storage.outbox import OutboxStore
 from watchword.storage.pool import Connection, Pool
@@ -85,6 +86,10 @@ class PgTx:
     @cached_property
     def challenges(self) -> ChallengeStore:
         return ChallengeStore(self._connection)
+
+    @cached_property
+    def budgets(self) -> BudgetStore:
+        return BudgetStore(self._connection)
 
     @cached_property
     def sessions(self) -> SessionStore:

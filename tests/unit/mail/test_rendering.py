@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from watchword.crypto import parse_code
 from watchword.mail.message import Message, MessageRejected, to_bytes
 from watchword.mail.rendering import Renderer
 
@@ -67,6 +68,22 @@ def test_the_code_stands_unbroken_everywhere(brand: str, code: str) -> None:
     raw = to_bytes(message)
     assert f"\r\nSubject: {code} ".encode() in raw
     assert f"\r\n\r\n{code} is your ".encode() in raw
+
+
+@pytest.mark.parametrize(
+    ("locale", "said"), [("en", "Easier to type: "), ("de", "Leichter zu tippen: ")]
+)
+@pytest.mark.parametrize("code", CODES)
+def test_a_long_code_also_stands_in_groups(code: str, locale: str, said: str) -> None:
+    """Text and HTML repeat 13 characters in groups, which read back as the code; no digits."""
+    message = otp_mail(code=code, locale=locale)
+    in_html = "7K3M-X9QP-T2W4Z" in Text(message.html).texts
+    in_text = f"{said}7K3M-X9QP-T2W4Z\n" in message.text
+    assert in_html == in_text == (said in message.html) == (len(code) == 13)
+    assert "7K3M-" not in message.subject
+    grouped, plain = parse_code("7k3m-x9qp-t2w4z"), parse_code("7K3MX9QPT2W4Z")
+    assert grouped == plain
+    assert plain is not None
 
 
 def test_the_code_can_stay_out_of_the_subject() -> None:

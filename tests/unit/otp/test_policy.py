@@ -6,7 +6,15 @@ from uuid import UUID
 import pytest
 
 from watchword.otp.model import IssuedChallenge
-from watchword.otp.policy import ATTEMPTS_BY_EMAIL_MAX, NEWEST_BY_EMAIL, OtpPolicy
+from watchword.otp.policy import (
+    ATTEMPTS_BY_EMAIL_MAX,
+    DAY,
+    FAILURE_BUDGET,
+    MONTH,
+    NEWEST_BY_EMAIL,
+    FailureBudget,
+    OtpPolicy,
+)
 
 
 def test_the_defaults_are_the_documented_ones() -> None:
@@ -18,6 +26,12 @@ def test_the_defaults_are_the_documented_ones() -> None:
         5,
     )
     assert (ATTEMPTS_BY_EMAIL_MAX, NEWEST_BY_EMAIL) == (3, 3)
+
+
+def test_the_failure_budget_is_the_documented_one() -> None:
+    """10 in 24 hours, 50 in 30 days, 100 in a row, as NIST SP 800-63B-4, 3.2.2 allows at most."""
+    assert FailureBudget(in_day=10, in_month=50, in_a_row=100) == FAILURE_BUDGET
+    assert (timedelta(hours=24), timedelta(days=30)) == (DAY, MONTH)
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,8 @@ class AuthServiceServicer(object):
 
         The answer is the same whether or not the address has an account; a mail goes out only to one
         that has an active account or a live registration. A resend mails the same code, extends
-        nothing and resets no count.
+        nothing and resets no count. After too many wrong codes for an address the new code has 13
+        characters; `code_length` says so.
 
         Errors: INVALID_ARGUMENT REQUEST_INVALID; FAILED_PRECONDITION CHALLENGE_CLOSED when the
         challenge to resend is used, ended or expired, or never was. A retry is safe and costs one more
@@ -123,9 +124,12 @@ class AuthServiceServicer(object):
         """Verifies a code and begins a session. Scope: login.
 
         A code works once. Every code that is compared is counted first: 5 attempts a challenge by
-        `challenge_id`, 3 by `email`, where the newest 3 live challenges of the address are tried.
-        Success ends the other live challenges of the address. Where the challenge carries a
-        registration and the address has no account, the account is made now.
+        `challenge_id`, 3 by `email`, where the newest 3 live challenges of the address are tried. An
+        address has 10 wrong codes in 24 hours, 50 in 30 days and 100 in a row, over all of its
+        challenges, and `email` may use half of that; then its codes of digits verify no more, and
+        SendOtp mails one of 13 characters, on which nothing is counted. Success ends the other live
+        challenges of the address. Where the challenge carries a registration and the address has no
+        account, the account is made now.
 
         Errors: UNAUTHENTICATED OTP_INVALID for a code that is wrong, used, expired or unknown alike;
         INVALID_ARGUMENT REQUEST_INVALID for what cannot be a code or a challenge, which costs no
