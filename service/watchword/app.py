@@ -21,6 +21,7 @@ from watchword.jobs.purger import Purger
 from watchword.jobs.readiness import Readiness
 from watchword.jobs.supervisor import Supervisor
 from watchword.login.context import LoginContext
+from watchword.login.limits import Limits
 from watchword.mail.ports import Sender
 from watchword.mail.rendering import Renderer
 from watchword.mail.settings import PROVIDERS, SenderName
@@ -60,6 +61,7 @@ class App:
             otp=config.otp,
             sessions=config.session,
             settings=config.login,
+            limits=Limits(self.database, keys, config.limits),
             mail_queued=self._dispatcher.wake,
         )
         self._server = ApiServer(
@@ -73,6 +75,7 @@ class App:
                 "purger": Purger(self.database, config.purge).run,
             }
         )
+        self._limits_enabled = config.limits.enabled
         self.api_address = ""
 
     async def start(self) -> None:
@@ -80,6 +83,8 @@ class App:
         await self._pool.open()
         self.api_address = await self._server.start()
         _log.info("listening", api=self.api_address)
+        if not self._limits_enabled:
+            _log.warning("send and call limits are off", hint="unset `WATCHWORD_LIMITS__ENABLED`")
         self._jobs.start()
 
     async def wait_ready(self) -> None:

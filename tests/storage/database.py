@@ -16,7 +16,9 @@ from watchword.crypto import (
     random_key,
     slot_of_subject,
 )
+from watchword.limits.policy import LimitsPolicy
 from watchword.login.context import LoginContext, LoginSettings
+from watchword.login.limits import Limits
 from watchword.login.ports import Tx
 from watchword.otp.model import NewChallenge, Purpose
 from watchword.otp.policy import OtpPolicy
@@ -28,6 +30,7 @@ from watchword.users.model import Registration
 KEYS = KeyRing([(1, random_key())], random_key())
 LIFETIME = timedelta(minutes=5)
 HOUR = timedelta(hours=1)
+NO_LIMITS = LimitsPolicy(enabled=False)
 
 
 @asynccontextmanager
@@ -62,15 +65,17 @@ def login_context(
     database: PgDatabase,
     *,
     keys: KeyRing = KEYS,
+    limits: LimitsPolicy = NO_LIMITS,
     mail_queued: Callable[[], None] = lambda: None,
 ) -> LoginContext:
-    """What the use cases work with, at the settings' defaults."""
+    """What the use cases work with, at the settings' defaults but for the limits."""
     return LoginContext(
         database=database,
         keys=keys,
         otp=OtpPolicy(),
         sessions=SessionPolicy(),
         settings=LoginSettings(),
+        limits=Limits(database, keys, limits),
         mail_queued=mail_queued,
     )
 

@@ -35,6 +35,8 @@ _TIME_TYPES = frozenset({"timestamptz", "timestamp", "interval", "date", "time",
 _COMPARISONS = frozenset({"=", "<>", "!=", "<", "<=", ">", ">="})
 _STATEMENTS = (ast.SelectStmt, ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt)
 _COMMANDS_OF_MIGRATE = (ast.CreateStmt, ast.CreatedbStmt)
+# A statement_timeout of its own needs a transaction of its own.
+_COMMANDS_OF_LIMITS = (ast.TransactionStmt, ast.VariableSetStmt)
 _LITERAL = re.compile(r"[a-z_]*")
 _NUMBER = re.compile(r"\$(\d+)")
 
@@ -57,6 +59,9 @@ def parses(statement: Statement) -> Iterator[str]:
 @rule
 def is_one_statement(statement: Statement) -> Iterator[str]:
     """A constant is one statement; a migration may have many."""
+    begins = isinstance(statement.tree[0].stmt, ast.TransactionStmt)
+    if begins and statement.file == "limits.py":
+        return  # BEGIN and what holds in it leave together
     if not statement.is_migration and len(statement.tree) != 1:
         yield f"{len(statement.tree)} statements"
 
@@ -67,6 +72,8 @@ def is_a_plain_statement(statement: Statement) -> Iterator[str]:
     allowed: tuple[type, ...] = _STATEMENTS
     if statement.file == "migrate.py":
         allowed += _COMMANDS_OF_MIGRATE
+    if statement.file == "limits.py":
+        allowed += _COMMANDS_OF_LIMITS
     for raw in statement.tree:
         # schema_rules.py says what a migration may do.
         if not statement.is_migration and not isinstance(raw.stmt, allowed):

@@ -3,6 +3,6 @@
 # Together, by slot: what one call changes is on one shard.
 BY_SLOT = frozenset({"users", "sessions", "user_roles", "registrations", "challenges", "outbox"})
 # By a column of their own.
-BY_COLUMN = {"identifiers": "value"}
+BY_COLUMN = {"identifiers": "value", "rate_limits": "key"}
 # A copy on every node, written seldom.
 REFERENCE = frozenset({"roles", "role_permissions", "schema_migrations"})

@@ -123,7 +123,7 @@ class Purger:
         """Returns what a pass removes, each with the kind that it is counted as."""
         over = present - self._settings.retention
         dead = present - self._settings.session_retention
-        slots = itertools.islice(self._slots, SLOTS_PER_PASS)
+        slots = list(itertools.islice(self._slots, SLOTS_PER_PASS))
         return [
             ("challenges", lambda purge: purge.challenges(dead_before=over)),
             ("registrations", lambda purge: purge.registrations(dead_before=over)),
@@ -131,8 +131,14 @@ class Purger:
             ("sessions", lambda purge: purge.expired_sessions(dead_before=dead)),
             ("sessions", lambda purge: purge.revoked_sessions(dead_before=dead)),
             *(("sessions", _outdated(slot, dead)) for slot in slots),
+            # A drained bucket says what no bucket says, so that nothing is kept to look at.
+            *(("limits", _drained(slot, present)) for slot in slots),
         ]
 
 
 def _outdated(slot: int, dead: datetime) -> _Remove:
     return lambda purge: purge.outdated_sessions(slot, dead_before=dead)
+
+
+def _drained(slot: int, present: datetime) -> _Remove:
+    return lambda purge: purge.drained_limits(slot, dead_before=present)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from watchword.crypto import KeyRing
+from watchword.login.limits import Limits
 from watchword.login.ports import Database
 from watchword.otp.policy import OtpPolicy
 from watchword.sessions.model import SessionPolicy
@@ -32,4 +33,5 @@ class LoginContext:
     otp: OtpPolicy
     sessions: SessionPolicy
     settings: LoginSettings
+    limits: Limits
     mail_queued: Callable[[], None]

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 from uuid import UUID
 
+from watchword.limits.ports import LimitStore
 from watchword.mail.outbox import OutboxStore
 from watchword.otp.ports import ChallengeStore
 from watchword.roles.model import Grants
@@ -67,6 +68,9 @@ class PurgeStore(Protocol):
     async def outdated_sessions(self, slot: int, *, dead_before: datetime) -> int:
         """Removes a slot's sessions below their user's epoch, if the user changed no later."""
 
+    async def drained_limits(self, slot: int, *, dead_before: datetime) -> int:
+        """Removes a 4096th of the buckets, the slot's, that have counted nothing since."""
+
 
 class Tx(Protocol):
     """One connection's view of every store; valid inside the function that it was given to."""
@@ -85,6 +89,8 @@ class Tx(Protocol):
     def roles(self) -> RoleStore: ...
     @property
     def outbox(self) -> OutboxStore: ...
+    @property
+    def limits(self) -> LimitStore: ...
     @property
     def purge(self) -> PurgeStore: ...
 

@@ -42,12 +42,18 @@ class SignedIn:
 
 
 async def verify_otp(ctx: LoginContext, command: VerifyOtpCommand) -> SignedIn:
-    """Signs in whom the code's challenge is for; raises OtpInvalid, whatever the cause."""
+    """Signs in whom the code's challenge is for; raises OtpInvalid, whatever the cause.
+
+    Raises RateLimited before anything is charged or compared.
+    """
+    taken = await ctx.limits.take_failure(command.client, command.code)
     charged = await _charge(ctx, command)
     matching = ctx.keys.check_code(command.code, charged)
     if matching is None:
         raise OtpInvalid
-    return await _sign_in(ctx, charged[matching], command.client)
+    signed_in = await _sign_in(ctx, charged[matching], command.client)
+    await ctx.limits.give_back(taken)
+    return signed_in
 
 
 async def _charge(ctx: LoginContext, command: VerifyOtpCommand) -> Sequence[CodeSource]:

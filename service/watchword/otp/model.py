@@ -24,6 +24,7 @@ class NewChallenge:
     lifetime: timedelta
     user_id: UUID | None = None
     registration_id: UUID | None = None
+    mailbox_key: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,11 @@ class IssuedChallenge:
 
 @dataclass(frozen=True, slots=True)
 class ResendableChallenge:
-    """A live challenge that can be mailed again."""
+    """A live challenge that can be mailed again; those of older programs have no mailbox key."""
 
     issued: IssuedChallenge
     is_shadow: bool
+    mailbox_key: bytes | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ TABLES = (
     "challenges",
     "identifiers",
     "outbox",
+    "rate_limits",
     "registrations",
     "role_permissions",
     "roles",

@@ -18,6 +18,7 @@ from asyncpg import exceptions as pg
 from watchword.crypto import jitter_seconds
 from watchword.errors import CommitOutcomeUnknown, StorageUnavailable
 from watchword.login.ports import Tx
+from watchword.storage.limits import LimitStore
 from watchword.storage.otp import ChallengeStore
 from watchword.storage.outbox import OutboxStore
 from watchword.storage.pool import Connection, Pool
@@ -100,6 +101,10 @@ class PgTx:
     @cached_property
     def outbox(self) -> OutboxStore:
         return OutboxStore(self._connection)
+
+    @cached_property
+    def limits(self) -> LimitStore:
+        return LimitStore(self._connection)
 
     @cached_property
     def purge(self) -> PurgeStore:

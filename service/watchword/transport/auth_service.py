@@ -39,7 +39,7 @@ class AuthService:
             Method("GetRoles", Scope.VALIDATE, pb.GetRolesRequest, self.get_roles),
         ]
 
-    async def register(self, request: pb.RegisterRequest) -> pb.RegisterResponse:
+    async def register(self, request: pb.RegisterRequest, caller: str) -> pb.RegisterResponse:
         values = check(request)
         command = RegisterCommand(
             full_name=values["full_name"],
@@ -47,7 +47,7 @@ class AuthService:
             email=values["email"],
             locale=values["locale"],
             send_otp=request.send_otp,
-            client=_client(values),
+            client=_client(values, caller),
         )
         registered = await register(self._ctx, command)
         issued = registered.challenge
@@ -57,20 +57,25 @@ class AuthService:
             challenge=None if issued is None else convert.challenge(issued),
         )
 
-    async def send_otp(self, request: pb.SendOtpRequest) -> pb.SendOtpResponse:
+    async def send_otp(self, request: pb.SendOtpRequest, caller: str) -> pb.SendOtpResponse:
         values = check(request)
+        client = _client(values, caller)
         if "challenge_id" in values:
-            issued = await resend_otp(self._ctx, values["challenge_id"], locale=values["locale"])
+            issued = await resend_otp(
+                self._ctx, values["challenge_id"], locale=values["locale"], client=client
+            )
         else:
-            issued = await send_otp(self._ctx, values["email"], locale=values["locale"])
+            issued = await send_otp(
+                self._ctx, values["email"], locale=values["locale"], client=client
+            )
         return pb.SendOtpResponse(challenge=convert.challenge(issued))
 
-    async def verify_otp(self, request: pb.VerifyOtpRequest) -> pb.VerifyOtpResponse:
+    async def verify_otp(self, request: pb.VerifyOtpRequest, caller: str) -> pb.VerifyOtpResponse:
         values = check(request)
         command = VerifyOtpCommand(
             target=values["challenge_id"] if "challenge_id" in values else values["email"],
             code=values["code"],
-            client=_client(values),
+            client=_client(values, caller),
         )
         signed_in = await verify_otp(self._ctx, command)
         return pb.VerifyOtpResponse(
@@ -81,7 +86,7 @@ class AuthService:
         )
 
     async def validate_session(
-        self, request: pb.ValidateSessionRequest
+        self, request: pb.ValidateSessionRequest, _caller: str
     ) -> pb.ValidateSessionResponse:
         live = await sessions.live_session(self._ctx, check(request)["session_token"])
         return pb.ValidateSessionResponse(
@@ -90,11 +95,11 @@ class AuthService:
             as_of_time=convert.timestamp(live.as_of_time),
         )
 
-    async def revoke(self, request: pb.RevokeRequest) -> pb.RevokeResponse:
+    async def revoke(self, request: pb.RevokeRequest, _caller: str) -> pb.RevokeResponse:
         count = await sessions.revoke(self._ctx, check(request)["session_token"])
         return pb.RevokeResponse(revoked_count=count)
 
-    async def get_roles(self, request: pb.GetRolesRequest) -> pb.GetRolesResponse:
+    async def get_roles(self, request: pb.GetRolesRequest, _caller: str) -> pb.GetRolesResponse:
         values = check(request)
         if "user_id" in values:
             grants = await sessions.roles_of_user(self._ctx, values["user_id"])
@@ -103,9 +108,10 @@ class AuthService:
         return pb.GetRolesResponse(roles=grants.roles, permissions=grants.permissions)
 
 
-def _client(values: dict[str, Any]) -> Client:
+def _client(values: dict[str, Any], caller: str) -> Client:
     return Client(
         ip=values["client.ip"],
         user_agent=values["client.user_agent"],
         device_name=values["client.device_name"],
+        caller=caller,
     )

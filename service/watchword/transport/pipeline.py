@@ -32,12 +32,15 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One RPC: its name, the scope that it demands, its request type, and what it does."""
+    """One RPC: its name, the scope that it demands, its request type, and what it does.
+
+    It is done for the caller of that name.
+    """
 
     name: str
     scope: Scope
     request: type[Message]
-    call: Callable[[Any], Awaitable[Message]]
+    call: Callable[[Any, str], Awaitable[Message]]
 
 
 class Pipeline:
@@ -83,10 +86,10 @@ class Pipeline:
     ) -> bytes | status_pb2.Status:
         """Returns the encoded response or the status, whatever happens; logs it once."""
         try:
-            call.caller = self._authenticate(method, context)
+            caller = call.caller = self._authenticate(method, context)
             request = _decode(method, body)
             async with asyncio.timeout(database_budget_seconds(context.time_remaining())):
-                response = await method.call(request)
+                response = await method.call(request, caller)
             encoded = response.SerializeToString()
         except WatchwordError as error:
             call.log(CODES[error.reason], reason=error.reason, detail=str(error))
@@ -143,7 +146,9 @@ class _Call:
         self._started = self._clock()
 
     def log(self, code: grpc.StatusCode, **more: object) -> None:
-        level = _log.warning if code in _OPERATORS_CONCERN else _log.info
+        # Whoever is refused by a limit is no concern of the operator's, however often they come.
+        concerns = code in _OPERATORS_CONCERN and more.get("reason") is not Reason.RATE_LIMITED
+        level = _log.warning if concerns else _log.info
         level("call", **self._fields(code), **more)
 
     def log_defect(self, error: BaseException) -> None:

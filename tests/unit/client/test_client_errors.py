@@ -49,6 +49,7 @@ CLASSES = {
     "CALLER_CREDENTIAL_MISSING": errors.CallerRefused,
     "CALLER_CREDENTIAL_INVALID": errors.CallerRefused,
     "CALLER_SCOPE_MISSING": errors.CallerRefused,
+    "RATE_LIMITED": errors.RateLimited,
     "OVERLOADED": errors.Overloaded,
     "STORAGE_UNAVAILABLE": errors.Unavailable,
     "INTERNAL": WatchwordError,

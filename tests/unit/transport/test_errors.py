@@ -49,6 +49,8 @@ def every_error() -> list[WatchwordError]:
             made.append(errors.RequestInvalid([Violation("email", "is required")]))
         elif cls is errors.CallerScopeMissing:
             made.append(errors.CallerScopeMissing("login"))
+        elif cls is errors.RateLimited:
+            made.append(errors.RateLimited("mailbox", retry_after_seconds=7))
         elif hasattr(cls, "reason"):
             made.append(cls())
     return made
