@@ -55,13 +55,14 @@ class App:
         self.database = PgDatabase(self._pool)
         self._senders = _senders(config)
         self._dispatcher = _dispatcher(config, keys, self.database, self._senders)
+        self.limits = Limits(self.database, keys, config.limits)
         context = LoginContext(
             database=self.database,
             keys=keys,
             otp=config.otp,
             sessions=config.session,
             settings=config.login,
-            limits=Limits(self.database, keys, config.limits),
+            limits=self.limits,
             mail_queued=self._dispatcher.wake,
         )
         self._server = ApiServer(
@@ -75,7 +76,6 @@ class App:
                 "purger": Purger(self.database, config.purge).run,
             }
         )
-        self._limits_enabled = config.limits.enabled
         self.api_address = ""
 
     async def start(self) -> None:
@@ -83,7 +83,7 @@ class App:
         await self._pool.open()
         self.api_address = await self._server.start()
         _log.info("listening", api=self.api_address)
-        if not self._limits_enabled:
+        if not self.limits.enabled:
             _log.warning("send and call limits are off", hint="unset `WATCHWORD_LIMITS__ENABLED`")
         self._jobs.start()
 

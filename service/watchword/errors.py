@@ -170,7 +170,7 @@ class RateLimited(WatchwordError):
     """A limit is reached; `limit` says whose, and a retry is in vain for `retry_after_seconds`."""
 
     reason = Reason.RATE_LIMITED
-    message = "a limit is reached; try again later"
+    message = "a limit is reached"
 
     def __init__(self, limit: str, *, retry_after_seconds: int) -> None:
         super().__init__()
@@ -179,7 +179,7 @@ class RateLimited(WatchwordError):
 
     def __str__(self) -> str:
         """The message with what a person wants to know: which limit, and when."""
-        return f"the limit `{self.limit}` is reached; try again in {self.retry_after_seconds} s"
+        return f"{self.message}: `{self.limit}`; try again in {self.retry_after_seconds} s"
 
 
 class Overloaded(WatchwordError):

@@ -37,7 +37,7 @@ _STATEMENTS = (ast.SelectStmt, ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt)
 _COMMANDS_OF_MIGRATE = (ast.CreateStmt, ast.CreatedbStmt)
 # A statement_timeout of its own needs a transaction of its own.
 _COMMANDS_OF_LIMITS = (ast.TransactionStmt, ast.VariableSetStmt)
-_LITERAL = re.compile(r"[a-z_]*")
+_LITERAL = re.compile(r"[a-z_]*|read committed")
 _NUMBER = re.compile(r"\$(\d+)")
 
 
@@ -273,6 +273,8 @@ def has_no_lock_timeout(statement: Statement) -> Iterator[str]:
 @rule
 def takes_values_as_parameters(statement: Statement) -> Iterator[str]:
     """Only `$n`, and no literal but a lower-case word: anything else looks pasted in.
+
+    READ COMMITTED is such a literal to the parser.
 
     Placeholders of other kinds (`%s`, `:name`, `{name}`) do not parse outside a literal.
     """
