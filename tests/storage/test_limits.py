@@ -13,6 +13,7 @@ import pytest
 
 from tests.storage.database import KEYS, open_database
 from tests.support.age import age
+from tests.support.cutting_proxy import Cut, CuttingProxy
 from watchword.errors import Overloaded, StorageUnavailable, WatchwordError
 from watchword.limits.model import Bucket, LimitKind, Rate, Shortage
 from watchword.storage.pool import Isolation
@@ -74,18 +75,15 @@ async def test_every_window_of_a_bucket_has_to_have_room(tx: PgTx, sql: Sql) -> 
     mailbox = bucket("mailbox", *MAILBOX)
     seconds = 0
     taken: list[int] = []
-    refused_after: set[int] = set()
     while seconds < 2 * 86_400:
-        if await tx.limits.take([mailbox]):
-            refused_after.add(len(taken))
-        else:
+        if not await tx.limits.take([mailbox]):
             taken.append(seconds)
-        step = 30 if len(taken) < 8 and seconds < 7_200 else 900
+        step = 30 if seconds < 3_600 else 900
         await sql.execute(DRAIN, step * 1_000_000)
         seconds += step
-    # 3 at the pace of a minute; the rest of five in the hour; the rest of ten in the day.
-    assert taken[:3] == [0, 60, 120]
-    assert {1, 3, 5} <= refused_after
+    # Bursts of 1, 3 and 5, then one every minute, 20 minutes and 4 hours.
+    assert taken[:5] == [0, 60, 120, 1_200, 2_400]
+    assert taken[5] == 4 * 3_600
     for count, period in ((1, 60), (5, 3_600), (10, 86_400)):
         windows = zip(taken, taken[count:], strict=False)
         assert min(later - first for first, later in windows) >= period
@@ -169,6 +167,22 @@ async def test_a_database_without_the_table_is_unavailable(
         for _ in range(2):  # the second time on the same connection
             with pytest.raises(StorageUnavailable):
                 await database.run_statement(lambda tx: tx.limits.take([bucket("ada")]))
+
+
+@pytest.mark.parametrize("cut", Cut)
+@pytest.mark.parametrize("at", ["INSERT INTO rate_limits", "COMMIT TRANSACTION"])
+async def test_a_count_of_unknown_outcome_lets_nobody_through(
+    database_url: str, at: str, cut: Cut
+) -> None:
+    """The connection is lost while counting: UNAVAILABLE, whether or not the unit was taken."""
+    async with CuttingProxy(database_url) as proxy, open_database(proxy.url) as database:
+        # Prepared, so that the text is sent once; then every other connection is a new one.
+        assert await take(database, [bucket("first")]) == "taken"
+        proxy.arm(at, cut)
+        assert await take(database, [bucket("ada")]) == "STORAGE_UNAVAILABLE"
+        assert proxy.has_cut
+        counted = at.startswith("COMMIT") and cut is Cut.AFTER
+        assert await take(database, [bucket("ada")]) == ("refused" if counted else "taken")
 
 
 @pytest.fixture
