@@ -13,6 +13,8 @@ from tests.rpc.wire import contents, sent, settled, wire_to, wrong
 from tests.support.age import age
 from tests.support.running import RunningApp, running_app
 from watchword.callers.model import Scope
+from watchword.crypto import parse_code
+from watchword.sessions.model import Client
 from watchword_client import ChallengeClosed, OtpInvalid, RateLimited
 from watchword_client import auth_service_pb2 as service_pb
 from watchword_client import resources_pb2 as pb
@@ -270,6 +272,30 @@ async def test_failures_are_counted_and_successes_are_not(database_url: str) -> 
         assert attempts == 3
         # Another client, and one of whom nothing is said, can still sign in.
         await app.client.verify_otp(challenge_id=challenge.id, code=code, client=at("192.0.2.2"))
+
+
+async def test_a_failure_that_comes_back_makes_room_at_once(database_url: str) -> None:
+    """Who was refused while somebody signed in is let through as soon as that has succeeded.
+
+    Seen to fail with refusals of failures remembered by the first gate.
+    """
+    async with running_app(database_url, **on(CLIENT_FAILURES="1/1h")) as app:
+
+        async def wrong_code() -> None:
+            await app.client.verify_otp(
+                email="ada@example.com", code="123456", client=at("192.0.2.1")
+            )
+
+        code = parse_code("123456")
+        assert code is not None
+        taken = await app.app.limits.take_failure(Client(ip="192.0.2.1"), code)
+        with pytest.raises(RateLimited):
+            await wrong_code()
+        await app.app.limits.give_back(taken)
+        with pytest.raises(OtpInvalid):
+            await wrong_code()
+        with pytest.raises(RateLimited):
+            await wrong_code()
 
 
 async def test_long_codes_are_counted_without_an_address_too(database_url: str) -> None:
