@@ -67,7 +67,7 @@ async def test_two_processes_let_a_client_through_as_often_as_one(
     """200 calls at once of one client at two processes: 15 pass, which 30 an hour lets at once.
 
     3 trials; in full 2,000 calls and 20 trials. Seen to fail with TAKE made a SELECT and then an
-    UPDATE, and with the counts kept in each process.
+    UPDATE (25 passed).
     """
     first, _ = limited
     async with to_both(*limited, count=32) as connections:

@@ -246,7 +246,8 @@ async def test_metadata_names_no_client(database_url: str) -> None:
 async def test_failures_are_counted_and_successes_are_not(database_url: str) -> None:
     """Wrong codes of one client run out; right ones before cost it nothing, to the last bit.
 
-    Seen to fail with the unit taken after the comparison: the parallel ones pass.
+    Seen to fail with the unit taken after the comparison (the attempt was spent), and with none
+    given back.
     """
     settings = on(CLIENT_FAILURES="6/1h", **NO_MAILBOX, **NO_CLIENT)
     async with running_app(database_url, **settings) as app:
@@ -317,7 +318,10 @@ async def test_long_codes_are_counted_without_an_address_too(database_url: str) 
 
 
 async def test_the_table_knows_no_address(limited: RunningApp) -> None:
-    """Neither an e-mail address nor a client's can be read from it."""
+    """Neither an e-mail address nor a client's can be read from it.
+
+    Seen to fail with the network itself for the key.
+    """
     client = at("203.0.113.77")
     await limited.client.send_otp(email="canary@example.com", client=client)
     with pytest.raises(OtpInvalid):

@@ -23,7 +23,7 @@ from watchword.storage.transactions import PgDatabase, PgTx
 Sql = asyncpg.Connection
 
 FULL = os.environ.get("WATCHWORD_TEST_FULL") == "1"
-pytestmark = pytest.mark.timeout(600 if FULL else 120)
+pytestmark = pytest.mark.timeout(3_600 if FULL else 120)
 PARALLEL = 2_000 if FULL else 200
 TRIALS = 100 if FULL else 3
 POOLS = 3
@@ -215,8 +215,8 @@ async def take(database: PgDatabase, buckets: Sequence[Bucket]) -> str:
 async def test_no_unit_too_many_is_taken(database_url: str, sql: Sql, isolation: Isolation) -> None:
     """3 pools x 200 calls at once on one key of 40 an hour: 20 are taken, all that a burst may be.
 
-    3 trials; in full 3 x 2,000 calls and 100 trials. Seen to fail with TAKE made a SELECT and then
-    an UPDATE (46 taken).
+    3 trials; in full 3 x 2,000 calls, 100 trials at READ COMMITTED (threats rows 18, R5). Seen to
+    fail with TAKE made a SELECT and then an UPDATE (37 taken).
     """
     outcomes: list[str] = []
     async with AsyncExitStack() as stack:
@@ -224,7 +224,7 @@ async def test_no_unit_too_many_is_taken(database_url: str, sql: Sql, isolation:
             await stack.enter_async_context(open_database(database_url, isolation=isolation))
             for _ in range(POOLS)
         ]
-        for trial in range(TRIALS):
+        for trial in range(TRIALS if isolation == "read_committed" else 3):
             hot = [bucket(f"hot {trial}", Rate(40, HOUR))]
             outcomes = await asyncio.gather(
                 *(take(database, hot) for database in pools for _ in range(PARALLEL))
