@@ -69,7 +69,7 @@ class Size:
     rounds: int
 
 
-FULL = Size(keys=100_000, units=10_000, rounds=5)
+FULL = Size(keys=100_000, units=3_000, rounds=5)
 QUICK = Size(keys=1_000, units=500, rounds=1)
 
 
