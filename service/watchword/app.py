@@ -23,6 +23,7 @@ from watchword.jobs.purger import Purger
 from watchword.jobs.readiness import Readiness
 from watchword.jobs.supervisor import Supervisor
 from watchword.login.context import LoginContext
+from watchword.login.limits import Limits
 from watchword.mail.ports import Sender
 from watchword.mail.rendering import Renderer
 from watchword.mail.settings import PROVIDERS, SenderName
@@ -58,6 +59,7 @@ class App:
         self._dispatcher = _dispatcher(config, keys, self.database, self._senders)
         refusals = Refusals()
         self._audit_writer = AuditWriter(self.database, refusals)
+        self.limits = Limits(self.database, keys, config.limits)
         context = LoginContext(
             database=self.database,
             keys=keys,
@@ -65,6 +67,7 @@ class App:
             sessions=config.session,
             settings=config.login,
             refusals=refusals,
+            limits=self.limits,
             mail_queued=self._dispatcher.wake,
         )
         self._server = ApiServer(
@@ -96,6 +99,8 @@ class App:
         await self._pool.open()
         self.api_address = await self._server.start()
         _log.info("listening", api=self.api_address)
+        if not self.limits.enabled:
+            _log.warning("send and call limits are off", hint="unset `WATCHWORD_LIMITS__ENABLED`")
         self._jobs.start()
 
     async def wait_ready(self) -> None:

@@ -18,6 +18,7 @@ from watchword.callers.registry import CallerRegistry, parse_caller_keys
 from watchword.errors import ValueRejected
 from watchword.jobs.purger import PurgeSettings
 from watchword.keyring import SecretsSettings
+from watchword.limits.policy import LimitsPolicy
 from watchword.login.context import LoginSettings
 from watchword.mail.settings import MailSettings, SenderName
 from watchword.observability.logging import LogSettings
@@ -59,7 +60,9 @@ RESERVED = (
     "GATE__ENABLED",
     "OTP__REQUIRE_CHALLENGE_ID",
     "SESSION__IDLE_LIFETIME",
-    "LIMITS__*",
+    "LIMITS__INSTALLATION_MAILS",
+    "LIMITS__DOMAIN_MAILS",
+    "LIMITS__DOMAIN_EXEMPT",
 )
 _RESERVED = re.compile("|".join(name.replace("*", "[A-Z0-9_]+") for name in RESERVED))
 
@@ -103,6 +106,7 @@ class Config(Section):
     otp: OtpPolicy
     session: SessionPolicy
     login: LoginSettings
+    limits: LimitsPolicy
     purge: PurgeSettings
     audit: AuditSettings
     log: LogSettings

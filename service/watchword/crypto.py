@@ -173,6 +173,10 @@ class KeyRing:
         """Gives HMAC-SHA-256 of a canonical account key under the index key, 32 bytes."""
         return self._ring.subject_key(account_key)
 
+    def limit_key(self, kind: str, value: bytes) -> bytes:
+        """Gives HMAC-SHA-256 of a kind of limit and a canonical value, 32 bytes."""
+        return self._ring.limit_key(kind, value)
+
     def derive_code(self, source: CodeSource, *, length: int) -> Secret:
         """Gives the code of a challenge: 6..10 unbiased digits, or 13 characters of base32.
 

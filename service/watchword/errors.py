@@ -13,6 +13,7 @@
     │   ├── CallerCredentialMissing
     │   ├── CallerCredentialInvalid
     │   └── CallerScopeMissing          the scope
+    ├── RateLimited                     which limit, and when to come back
     ├── Overloaded                      when to come back
     └── StorageUnavailable
         └── CommitOutcomeUnknown        whether the change was taken is not known
@@ -45,6 +46,7 @@ class Reason(StrEnum):
     OVERLOADED = "OVERLOADED"
     STORAGE_UNAVAILABLE = "STORAGE_UNAVAILABLE"
     INTERNAL = "INTERNAL"
+    RATE_LIMITED = "RATE_LIMITED"
 
 
 class WatchwordError(Exception):
@@ -165,6 +167,22 @@ class CallerScopeMissing(CallerError):
         super().__init__()
         self.scope = scope
         self.caller = caller
+
+
+class RateLimited(WatchwordError):
+    """A limit is reached; `limit` says whose, and a retry is in vain for `retry_after_seconds`."""
+
+    reason = Reason.RATE_LIMITED
+    message = "a limit is reached"
+
+    def __init__(self, limit: str, *, retry_after_seconds: int) -> None:
+        super().__init__()
+        self.limit = limit
+        self.retry_after_seconds = retry_after_seconds
+
+    def __str__(self) -> str:
+        """The message with what a person wants to know: which limit, and when."""
+        return f"{self.message}: `{self.limit}`; try again in {self.retry_after_seconds} s"
 
 
 class Overloaded(WatchwordError):

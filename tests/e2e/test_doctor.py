@@ -34,6 +34,7 @@ async def test_an_installation_in_order() -> None:
             MAIL__SENDERS="smtp",
             MAIL__FROM="a@acme.example",
             MAIL__ALLOW_DEVELOPMENT_SENDERS="",
+            LIMITS__ENABLED="true",
         )
         async with smtp_server(auth=True) as smtp:
             auth = f"{USERNAME}:{quote(PASSWORD, safe='')}"
@@ -60,6 +61,7 @@ async def test_an_installation_out_of_order(tmp_path: Path) -> None:
         SMTP__URL=f"smtp://u:{MARKER}@127.0.0.1:1",
         RESEND__API_KEY=f"re_{MARKER}",
         RESEND__BASE_URL="http://127.0.0.1:1",
+        LIMITS__ENABLED="true",
     )
     done = await run("doctor", env=env)
     assert (done.exit_code, done.stderr) == (1, ""), done

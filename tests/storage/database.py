@@ -17,7 +17,9 @@ from watchword.crypto import (
     random_key,
     slot_of_subject,
 )
+from watchword.limits.policy import LimitsPolicy
 from watchword.login.context import LoginContext, LoginSettings
+from watchword.login.limits import Limits
 from watchword.login.ports import Tx
 from watchword.otp.model import NewChallenge, Purpose
 from watchword.otp.policy import OtpPolicy
@@ -29,6 +31,7 @@ from watchword.users.model import Registration
 KEYS = KeyRing([(1, random_key())], random_key())
 LIFETIME = timedelta(minutes=5)
 HOUR = timedelta(hours=1)
+NO_LIMITS = LimitsPolicy(enabled=False)
 
 
 @asynccontextmanager
@@ -64,9 +67,10 @@ def login_context(
     *,
     keys: KeyRing = KEYS,
     refusals: Refusals | None = None,
+    limits: LimitsPolicy = NO_LIMITS,
     mail_queued: Callable[[], None] = lambda: None,
 ) -> LoginContext:
-    """What the use cases work with, at the settings' defaults."""
+    """What the use cases work with, at the settings' defaults but for the limits."""
     return LoginContext(
         database=database,
         keys=keys,
@@ -74,6 +78,7 @@ def login_context(
         sessions=SessionPolicy(),
         settings=LoginSettings(),
         refusals=Refusals() if refusals is None else refusals,
+        limits=Limits(database, keys, limits),
         mail_queued=mail_queued,
     )
 

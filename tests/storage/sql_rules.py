@@ -37,7 +37,9 @@ _IMMUTABLE = frozenset({"array_fill"})
 _COMPARISONS = frozenset({"=", "<>", "!=", "<", "<=", ">", ">="})
 _STATEMENTS = (ast.SelectStmt, ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt)
 _COMMANDS_OF_MIGRATE = (ast.CreateStmt, ast.CreatedbStmt)
-_LITERAL = re.compile(r"[a-z_]*")
+# A statement_timeout of its own needs a transaction of its own.
+_COMMANDS_OF_LIMITS = (ast.TransactionStmt, ast.VariableSetStmt)
+_LITERAL = re.compile(r"[a-z_]*|read committed")
 _NUMBER = re.compile(r"\$(\d+)")
 
 
@@ -59,6 +61,9 @@ def parses(statement: Statement) -> Iterator[str]:
 @rule
 def is_one_statement(statement: Statement) -> Iterator[str]:
     """A constant is one statement; a migration may have many."""
+    begins = isinstance(statement.tree[0].stmt, ast.TransactionStmt)
+    if begins and statement.file == "limits.py":
+        return  # BEGIN and what holds in it leave together
     if not statement.is_migration and len(statement.tree) != 1:
         yield f"{len(statement.tree)} statements"
 
@@ -69,6 +74,8 @@ def is_a_plain_statement(statement: Statement) -> Iterator[str]:
     allowed: tuple[type, ...] = _STATEMENTS
     if statement.file == "migrate.py":
         allowed += _COMMANDS_OF_MIGRATE
+    if statement.file == "limits.py":
+        allowed += _COMMANDS_OF_LIMITS
     for raw in statement.tree:
         # schema_rules.py says what a migration may do.
         if not statement.is_migration and not isinstance(raw.stmt, allowed):
@@ -269,6 +276,8 @@ def has_no_lock_timeout(statement: Statement) -> Iterator[str]:
 @rule
 def takes_values_as_parameters(statement: Statement) -> Iterator[str]:
     """Only `$n`, and no literal but a lower-case word: anything else looks pasted in.
+
+    READ COMMITTED is such a literal to the parser.
 
     Placeholders of other kinds (`%s`, `:name`, `{name}`) do not parse outside a literal.
     """

@@ -205,7 +205,7 @@ async def test_send_otp_answers_what_was_committed(world: World) -> None:
     """A lost answer to a COMMIT that was taken is a challenge whose code signs in."""
     await world.registered()
     world.proxy.arm(COMMIT, Cut.AFTER)
-    issued = await send_otp(world.ctx, ADA, locale=None)
+    issued = await send_otp(world.ctx, ADA, locale=None, client=Client())
     assert world.proxy.has_cut
     counts = await world.counts()
     assert (counts["challenges"], counts["outbox"]) == (2, 2)
@@ -219,7 +219,7 @@ async def test_send_otp_writes_nothing_without_its_commit(world: World) -> None:
     before = await world.counts()
     world.proxy.arm(COMMIT, Cut.BEFORE)
     with pytest.raises(CommitOutcomeUnknown):
-        await send_otp(world.ctx, ADA, locale=None)
+        await send_otp(world.ctx, ADA, locale=None, client=Client())
     assert world.proxy.has_cut
     assert await world.counts() == before
     assert world.mails == ["queued"]
@@ -232,7 +232,7 @@ async def test_a_resend_of_unknown_outcome_is_unavailable(world: World, cut: Cut
     assert registered.challenge is not None
     world.proxy.arm(COMMIT, cut)
     with pytest.raises(StorageUnavailable):
-        await resend_otp(world.ctx, registered.challenge.id, locale=None)
+        await resend_otp(world.ctx, registered.challenge.id, locale=None, client=Client())
     assert (await world.counts())["outbox"] == (2 if cut is Cut.AFTER else 1)
     assert await world.attempts() == [(0, 0)]
 

@@ -40,5 +40,12 @@ async def age(database_url: str, by: timedelta) -> None:
                 """,
                 by // timedelta(microseconds=1),
             )
+            await connection.execute(
+                """
+                UPDATE rate_limits
+                SET tat1_us = tat1_us - $1, tat2_us = tat2_us - $1, tat3_us = tat3_us - $1
+                """,
+                by // timedelta(microseconds=1),
+            )
     finally:
         await connection.close()

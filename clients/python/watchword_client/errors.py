@@ -6,6 +6,7 @@
     ├── SessionInvalid          the person must sign in again
     ├── UsernameTaken, EmailTaken, UserNotFound, ChallengeClosed
     ├── CallerRefused           this program's service key, not the person, is refused
+    ├── RateLimited             `retry_after`; metadata's `limit` says whose
     ├── Overloaded              `retry_after`
     └── Unavailable             the service or its database cannot be reached; the person stays
                                 signed in
@@ -94,6 +95,10 @@ class CallerRefused(WatchwordError):
     """The service key is missing, wrong or lacks a scope; a person can't mend that."""
 
 
+class RateLimited(WatchwordError):
+    """A limit is reached, for which the person or the caller has to wait; see `retry_after`."""
+
+
 class Overloaded(WatchwordError):
     """The service has too much to do; try again after `retry_after`."""
 
@@ -114,6 +119,7 @@ _BY_REASON: dict[str, type[WatchwordError]] = {
     "CALLER_CREDENTIAL_MISSING": CallerRefused,
     "CALLER_CREDENTIAL_INVALID": CallerRefused,
     "CALLER_SCOPE_MISSING": CallerRefused,
+    "RATE_LIMITED": RateLimited,
     "OVERLOADED": Overloaded,
     "STORAGE_UNAVAILABLE": Unavailable,
 }

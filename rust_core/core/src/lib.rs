@@ -22,6 +22,7 @@
 
 mod error;
 mod keys;
+mod limit;
 mod mac;
 mod otp;
 mod secret;
@@ -34,6 +35,7 @@ mod vectors;
 
 pub use error::Error;
 pub use keys::KeyRing;
+pub use limit::LimitKey;
 pub use otp::{
     CODE_LENGTH_MAX, CODE_LENGTH_MIN, CodeSource, LONG_FORM, NONCE_SIZE, ParsedCode, new_nonce,
     parse_code,

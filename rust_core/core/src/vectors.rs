@@ -11,6 +11,7 @@ const OTP: &str = include_str!("../../../tests/vectors/otp.json");
 const TOKEN: &str = include_str!("../../../tests/vectors/token.json");
 const SERVICE_KEY: &str = include_str!("../../../tests/vectors/service_key.json");
 const SUBJECT: &str = include_str!("../../../tests/vectors/subject.json");
+const LIMIT: &str = include_str!("../../../tests/vectors/limit.json");
 const CODE_FORMS: &str = include_str!("../../../tests/vectors/code_forms.json");
 
 /// Decodes hex of a known-good vector.
@@ -202,6 +203,24 @@ fn subjects_agree() {
         let key = ring.subject_key(&case.account_key);
         assert_eq!(key, sized(&case.subject_key));
         assert_eq!(slot_of_subject(&key), case.slot);
+    }
+}
+
+/// Limit keys are as the vectors say.
+#[test]
+fn limits_agree() {
+    #[derive(Deserialize)]
+    struct LimitCase {
+        kind: String,
+        value: String,
+        limit_key: String,
+    }
+    let file: File<LimitCase, RefusedText> = read(LIMIT);
+    let ring = file.ring.build();
+    assert!(file.cases.len() > 4);
+    for case in &file.cases {
+        let key = ring.limit_key(&case.kind, &hex(&case.value));
+        assert_eq!(key, sized(&case.limit_key));
     }
 }
 

@@ -111,6 +111,10 @@ impl KeyRing {
         PyBytes::new(py, &self.0.subject_key(account_key))
     }
 
+    fn limit_key<'py>(&self, py: Python<'py>, kind: &str, value: &[u8]) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.limit_key(kind, value))
+    }
+
     #[pyo3(signature = (*, key_id, purpose, challenge_id, subject_key, nonce, length))]
     fn otp_code<'py>(
         &self,

@@ -29,6 +29,7 @@ async def examine(environ: Mapping[str, str]) -> list[Finding]:
         pass  # the check `configuration` tells
     else:
         checks["switches"] = partial(environment.switches, config)
+        checks["limits"] = partial(environment.limits, config)
         checks["callers"] = partial(environment.callers, config)
         senders = {f"sender {name}": partial(sender, name, config) for name in config.mail.senders}
     found = await asyncio.gather(

@@ -16,6 +16,7 @@ from watchword.config import (
     load_config,
 )
 from watchword.doctor.findings import Finding, failure, ok, warning
+from watchword.limits.model import OFF
 
 
 async def core() -> Sequence[Finding]:
@@ -88,6 +89,23 @@ async def callers(config: Config) -> Sequence[Finding]:
     every = [f"`{key.name}`" for key in keys if key.scopes == frozenset(Scope)]
     note = f"; note: {', '.join(every)} holds every scope" if every else ""
     return [ok(f"keys of {names}{note}")]
+
+
+async def limits(config: Config) -> Sequence[Finding]:
+    """Without limits anybody may have anybody's mailbox filled."""
+    if not config.limits.enabled:
+        return [
+            failure(
+                f"`{PREFIX}LIMITS__ENABLED` is off: nothing bounds how often mails are asked for",
+                "unset it; it is for load tests",
+            )
+        ]
+    found = [
+        warning(f"`{PREFIX}LIMITS__{name.upper()}` is off", "unset it unless that is meant")
+        for name, value in config.limits
+        if value == OFF
+    ]
+    return found or [ok("each is on")]
 
 
 async def switches(config: Config) -> Sequence[Finding]:

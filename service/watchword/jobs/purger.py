@@ -127,7 +127,7 @@ class Purger:
         over = present - self._settings.retention
         dead = present - self._settings.session_retention
         past = present - self._audit.retention
-        slots = itertools.islice(self._slots, SLOTS_PER_PASS)
+        slots = list(itertools.islice(self._slots, SLOTS_PER_PASS))
         return [
             ("challenges", lambda purge: purge.challenges(dead_before=over)),
             # No setting: whatever still counts in a budget's longer window has to stay.
@@ -138,8 +138,14 @@ class Purger:
             ("sessions", lambda purge: purge.revoked_sessions(dead_before=dead)),
             ("audit_events", lambda purge: purge.audit_events(dead_before=past)),
             *(("sessions", _outdated(slot, dead)) for slot in slots),
+            # A drained bucket says what no bucket says, so that nothing is kept to look at.
+            *(("limits", _drained(slot, present)) for slot in slots),
         ]
 
 
 def _outdated(slot: int, dead: datetime) -> _Remove:
     return lambda purge: purge.outdated_sessions(slot, dead_before=dead)
+
+
+def _drained(slot: int, present: datetime) -> _Remove:
+    return lambda purge: purge.drained_limits(slot, dead_before=present)

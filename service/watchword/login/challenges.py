@@ -45,7 +45,13 @@ def new_source(ctx: LoginContext, subject_key: bytes) -> CodeSource:
 
 
 async def issue(
-    ctx: LoginContext, tx: Tx, source: CodeSource, signs_in: SignsIn, *, locale: str | None
+    ctx: LoginContext,
+    tx: Tx,
+    source: CodeSource,
+    signs_in: SignsIn,
+    *,
+    mailbox_key: bytes,
+    locale: str | None,
 ) -> IssuedChallenge:
     """Stores the challenge and, unless it is a shadow, queues its mail.
 
@@ -59,6 +65,7 @@ async def issue(
             lifetime=ctx.otp.lifetime,
             user_id=signs_in.user_id,
             registration_id=signs_in.registration_id,
+            mailbox_key=mailbox_key,
         )
     )
     if signs_in != NOBODY:

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from watchword.audit.refusals import Refusals
 from watchword.crypto import KeyRing
+from watchword.login.limits import Limits
 from watchword.login.ports import Database
 from watchword.otp.policy import OtpPolicy
 from watchword.sessions.model import SessionPolicy
@@ -34,4 +35,5 @@ class LoginContext:
     sessions: SessionPolicy
     settings: LoginSettings
     refusals: Refusals
+    limits: Limits
     mail_queued: Callable[[], None]

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 from uuid import UUID
 
 from watchword.audit.ports import AuditStore
+from watchword.limits.ports import LimitStore
 from watchword.mail.outbox import OutboxStore
 from watchword.otp.ports import BudgetStore, ChallengeStore
 from watchword.roles.model import Grants
@@ -74,6 +75,9 @@ class PurgeStore(Protocol):
     async def audit_events(self, *, dead_before: datetime) -> int:
         """Removes audit events that were stored before; they die of their age."""
 
+    async def drained_limits(self, slot: int, *, dead_before: datetime) -> int:
+        """Removes a 4096th of the buckets, the slot's, that have counted nothing since."""
+
 
 class Tx(Protocol):
     """One connection's view of every store; valid inside the function that it was given to."""
@@ -96,6 +100,8 @@ class Tx(Protocol):
     def outbox(self) -> OutboxStore: ...
     @property
     def audit(self) -> AuditStore: ...
+    @property
+    def limits(self) -> LimitStore: ...
     @property
     def purge(self) -> PurgeStore: ...
 

@@ -38,8 +38,13 @@ class Registered:
 async def register(ctx: LoginContext, command: RegisterCommand) -> Registered:
     """Stores a registration and holds its username; the same whether or not the address is known.
 
-    Raises UsernameTaken, and EmailTaken only where the installation discloses that.
+    Raises RateLimited, UsernameTaken, and EmailTaken only where the installation discloses that.
     """
+    mailbox_key = ctx.limits.mailbox_key(command.email)
+    if command.send_otp:
+        await ctx.limits.take_mail(command.client, mailbox_key)
+    else:
+        await ctx.limits.take_call(command.client)
     subject_key = ctx.keys.subject_key(command.email.account_key)
     registration = Registration(
         id=new_id(slot_of_subject(subject_key)),
@@ -68,7 +73,9 @@ async def register(ctx: LoginContext, command: RegisterCommand) -> Registered:
                 signs_in = SignsIn(registration_id=registration.id)
             else:
                 signs_in = await signing_in_owner(tx, owner_id)
-            challenge = await issue(ctx, tx, source, signs_in, locale=command.locale)
+            challenge = await issue(
+                ctx, tx, source, signs_in, mailbox_key=mailbox_key, locale=command.locale
+            )
         return Registered(registration.user_id, expire_time, challenge)
 
     registered = await ctx.database.run_tx(

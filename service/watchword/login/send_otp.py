@@ -14,22 +14,26 @@ from watchword.login.challenges import (
 from watchword.login.context import LoginContext
 from watchword.login.ports import Tx
 from watchword.otp.model import IssuedChallenge, Purpose
+from watchword.sessions.model import Client
 from watchword.users.model import EmailAddress
 
 
 async def send_otp(
-    ctx: LoginContext, email: EmailAddress, *, locale: str | None
+    ctx: LoginContext, email: EmailAddress, *, locale: str | None, client: Client
 ) -> IssuedChallenge:
     """Makes a challenge for the address and queues its mail; a shadow where nobody is there.
 
     An active account is signed in by it; without any account the newest live registration is.
+    Raises RateLimited, at the same call whether or not somebody is there.
     """
+    mailbox_key = ctx.limits.mailbox_key(email)
+    await ctx.limits.take_mail(client, mailbox_key)
     subject_key = ctx.keys.subject_key(email.account_key)
     source = new_source(ctx, subject_key)
 
     async def transaction(tx: Tx) -> IssuedChallenge:
         signs_in = await _find_whom(ctx, tx, email, subject_key)
-        return await issue(ctx, tx, source, signs_in, locale=locale)
+        return await issue(ctx, tx, source, signs_in, mailbox_key=mailbox_key, locale=locale)
 
     issued = await ctx.database.run_tx(
         transaction, committed=lambda tx, _: tx.challenges.exists(source.challenge_id)
@@ -52,12 +56,19 @@ async def _find_whom(ctx: LoginContext, tx: Tx, email: EmailAddress, subject_key
 
 
 async def resend_otp(
-    ctx: LoginContext, challenge_id: UUID, *, locale: str | None
+    ctx: LoginContext, challenge_id: UUID, *, locale: str | None, client: Client
 ) -> IssuedChallenge:
     """Queues the mail of a live challenge again; raises ChallengeClosed for any other.
 
-    The code is the same, its end and its counts stay as they are.
+    The code is the same, its end and its counts stay as they are. Raises RateLimited.
     """
+    if ctx.limits.enabled:
+        found = await ctx.database.run_statement(
+            lambda tx: tx.challenges.find_resendable(challenge_id, purpose=Purpose.SIGN_IN)
+        )
+        if found is None:
+            raise ChallengeClosed
+        await ctx.limits.take_mail(client, found.mailbox_key)
 
     async def transaction(tx: Tx) -> IssuedChallenge:
         challenge = await tx.challenges.find_resendable(challenge_id, purpose=Purpose.SIGN_IN)

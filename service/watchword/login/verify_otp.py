@@ -52,7 +52,11 @@ class _LostRace(OtpInvalid):
 
 
 async def verify_otp(ctx: LoginContext, command: VerifyOtpCommand, *, caller: str) -> SignedIn:
-    """Signs in whom the code's challenge is for; raises OtpInvalid, whatever the cause."""
+    """Signs in whom the code's challenge is for; raises OtpInvalid, whatever the cause.
+
+    Raises RateLimited before anything is charged or compared.
+    """
+    taken = await ctx.limits.take_failure(command.client, command.code)
     charge = await _charge(ctx, command)
     matching = ctx.keys.check_code(command.code, charge.sources)
     if matching is None:
@@ -60,12 +64,14 @@ async def verify_otp(ctx: LoginContext, command: VerifyOtpCommand, *, caller: st
         _note_refusal(ctx, command, charge, why, caller=caller)
         raise OtpInvalid
     try:
-        return await _sign_in(ctx, charge, matching, command.client, caller=caller)
+        signed_in = await _sign_in(ctx, charge, matching, command.client, caller=caller)
     except OtpInvalid as error:
         lost = isinstance(error, _LostRace)
         why = Outcome.LOST_RACE if lost else Outcome.NOBODY_TO_SIGN_IN
         _note_refusal(ctx, command, charge, why, caller=caller)
         raise
+    await ctx.limits.give_back(taken)
+    return signed_in
 
 
 def _note_refusal(

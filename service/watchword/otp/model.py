@@ -25,6 +25,7 @@ class NewChallenge:
     lifetime: timedelta
     user_id: UUID | None = None
     registration_id: UUID | None = None
+    mailbox_key: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,11 @@ class IssuedChallenge:
 
 @dataclass(frozen=True, slots=True)
 class ResendableChallenge:
-    """A live challenge that can be mailed again."""
+    """A live challenge that can be mailed again; those of older programs have no mailbox key."""
 
     issued: IssuedChallenge
     is_shadow: bool
+    mailbox_key: bytes | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,12 @@ class SessionPolicy(Section):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """What the caller said of the end user's device."""
+    """What the caller said of the end user's device, and the caller's own name."""
 
     ip: str | None = None
     user_agent: str | None = None
     device_name: str | None = None
+    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ TABLES = (
     "challenges",
     "identifiers",
     "outbox",
+    "rate_limits",
     "registrations",
     "role_permissions",
     "roles",

@@ -52,12 +52,12 @@ class ChallengeStore:
         self._connection = connection
 
     # $1 slot, $2 id, $3 purpose, $4 subject, $5 nonce, $6 key id, $7 code form, $8 user id,
-    # $9 registration id, $10 lifetime
+    # $9 registration id, $10 lifetime, $11 mailbox key
     INSERT = """
         INSERT INTO challenges (slot, id, purpose, subject_key, nonce, key_id, code_form, attempts,
                                 attempts_by_email, user_id, registration_id, create_time,
-                                expire_time)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, $8, $9, now(), now() + $10::interval)
+                                expire_time, mailbox_key)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, $8, $9, now(), now() + $10::interval, $11)
         RETURNING expire_time, create_time
     """
 
@@ -75,6 +75,7 @@ class ChallengeStore:
             challenge.user_id,
             challenge.registration_id,
             challenge.lifetime,
+            challenge.mailbox_key,
         )
         assert row is not None  # INSERT without ON CONFLICT answers its row or raises
         return IssuedChallenge(
@@ -85,7 +86,7 @@ class ChallengeStore:
         )
 
     FIND_RESENDABLE = """
-        SELECT code_form, expire_time, now() AS asked_time,
+        SELECT code_form, expire_time, now() AS asked_time, mailbox_key,
                user_id IS NULL AND registration_id IS NULL AS is_shadow
         FROM challenges
         WHERE slot = $1 AND id = $2 AND purpose = $3
@@ -106,7 +107,9 @@ class ChallengeStore:
             expire_time=row["expire_time"],
             asked_time=row["asked_time"],
         )
-        return ResendableChallenge(issued, is_shadow=row["is_shadow"])
+        return ResendableChallenge(
+            issued, is_shadow=row["is_shadow"], mailbox_key=row["mailbox_key"]
+        )
 
     EXISTS = "SELECT EXISTS (SELECT 1 FROM challenges WHERE slot = $1 AND id = $2)"
 

@@ -11,10 +11,12 @@ reason LIMIT is no parameter: a plan for an unknown one reads the whole table.
 
 from datetime import UTC, datetime, timedelta
 
+from watchword.crypto import SLOTS
 from watchword.storage.pool import Connection
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+LIMIT_KEY_BYTES = 32
 
 
 class PurgeStore:
@@ -90,7 +92,7 @@ class PurgeStore:
     """
 
     async def holds(self, *, dead_before: datetime) -> int:
-        return await self._remove(self.HOLDS, (dead_before - _EPOCH) // _MICROSECOND)
+        return await self._remove(self.HOLDS, _microseconds(dead_before))
 
     # sql-rules: all slots (purge)
     EXPIRED_SESSIONS = """
@@ -159,6 +161,33 @@ class PurgeStore:
     async def audit_events(self, *, dead_before: datetime) -> int:
         return await self._remove(self.AUDIT_EVENTS, dead_before)
 
+    # $1 and $2 the range of keys, $3 microseconds since 1970. Keys are hashes, so that ranges are
+    # alike; an index on the times would cost each count a second write.
+    DRAINED_LIMITS = """
+        DELETE FROM rate_limits
+        WHERE key IN (
+            SELECT key
+            FROM rate_limits
+            WHERE key >= $1 AND key < $2 AND GREATEST(tat1_us, tat2_us, tat3_us) < $3
+            LIMIT 250
+        )
+          AND key >= $1 AND key < $2 AND GREATEST(tat1_us, tat2_us, tat3_us) < $3
+    """
+
+    async def drained_limits(self, slot: int, *, dead_before: datetime) -> int:
+        return await self._remove(
+            self.DRAINED_LIMITS, _key_from(slot), _key_from(slot + 1), _microseconds(dead_before)
+        )
+
     async def _remove(self, statement: str, *arguments: object) -> int:
         status = await self._connection.execute(statement, *arguments)
         return int(status.removeprefix("DELETE "))
+
+
+def _microseconds(time: datetime) -> int:
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def _key_from(slot: int) -> bytes:
+    """Returns the least key whose high 12 bits are the slot; for 4096 what is above every key."""
+    return (slot << 4).to_bytes(2, "big") if slot < SLOTS else b"\xff" * (LIMIT_KEY_BYTES + 1)

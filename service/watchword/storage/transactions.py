@@ -20,6 +20,7 @@ from watchword.errors import CommitOutcomeUnknown, StorageUnavailable
 from watchword.login.ports import Tx
 from watchword.storage.audit import AuditStore
 from watchword.storage.budgets import BudgetStore
+from watchword.storage.limits import LimitStore
 from watchword.storage.otp import ChallengeStore
 from watchword.storage.outbox import OutboxStore
 from watchword.storage.pool import Connection, Pool
@@ -110,6 +111,10 @@ class PgTx:
     @cached_property
     def audit(self) -> AuditStore:
         return AuditStore(self._connection)
+
+    @cached_property
+    def limits(self) -> LimitStore:
+        return LimitStore(self._connection)
 
     @cached_property
     def purge(self) -> PurgeStore:

@@ -39,7 +39,7 @@ class AuthService:
             Method("GetRoles", Scope.VALIDATE, pb.GetRolesRequest, self.get_roles),
         ]
 
-    async def register(self, request: pb.RegisterRequest, _caller: str) -> pb.RegisterResponse:
+    async def register(self, request: pb.RegisterRequest, caller: str) -> pb.RegisterResponse:
         values = check(request)
         command = RegisterCommand(
             full_name=values["full_name"],
@@ -47,7 +47,7 @@ class AuthService:
             email=values["email"],
             locale=values["locale"],
             send_otp=request.send_otp,
-            client=_client(values),
+            client=_client(values, caller),
         )
         registered = await register(self._ctx, command)
         issued = registered.challenge
@@ -57,12 +57,17 @@ class AuthService:
             challenge=None if issued is None else convert.challenge(issued),
         )
 
-    async def send_otp(self, request: pb.SendOtpRequest, _caller: str) -> pb.SendOtpResponse:
+    async def send_otp(self, request: pb.SendOtpRequest, caller: str) -> pb.SendOtpResponse:
         values = check(request)
+        client = _client(values, caller)
         if "challenge_id" in values:
-            issued = await resend_otp(self._ctx, values["challenge_id"], locale=values["locale"])
+            issued = await resend_otp(
+                self._ctx, values["challenge_id"], locale=values["locale"], client=client
+            )
         else:
-            issued = await send_otp(self._ctx, values["email"], locale=values["locale"])
+            issued = await send_otp(
+                self._ctx, values["email"], locale=values["locale"], client=client
+            )
         return pb.SendOtpResponse(challenge=convert.challenge(issued))
 
     async def verify_otp(self, request: pb.VerifyOtpRequest, caller: str) -> pb.VerifyOtpResponse:
@@ -70,7 +75,7 @@ class AuthService:
         command = VerifyOtpCommand(
             target=values["challenge_id"] if "challenge_id" in values else values["email"],
             code=values["code"],
-            client=_client(values),
+            client=_client(values, caller),
         )
         signed_in = await verify_otp(self._ctx, command, caller=caller)
         return pb.VerifyOtpResponse(
@@ -104,9 +109,10 @@ class AuthService:
         return pb.GetRolesResponse(roles=grants.roles, permissions=grants.permissions)
 
 
-def _client(values: dict[str, Any]) -> Client:
+def _client(values: dict[str, Any], caller: str) -> Client:
     return Client(
         ip=values["client.ip"],
         user_agent=values["client.user_agent"],
         device_name=values["client.device_name"],
+        caller=caller,
     )

@@ -9,7 +9,14 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from watchword.errors import CallerScopeMissing, Overloaded, Reason, RequestInvalid, WatchwordError
+from watchword.errors import (
+    CallerScopeMissing,
+    Overloaded,
+    RateLimited,
+    Reason,
+    RequestInvalid,
+    WatchwordError,
+)
 
 DOMAIN = "watchword.v1"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -29,6 +36,7 @@ CODES: dict[Reason, grpc.StatusCode] = {
     Reason.OVERLOADED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.STORAGE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,
+    Reason.RATE_LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
 INTERNAL_MESSAGE = "an internal error; the server's log has it under the request id"
@@ -48,7 +56,7 @@ def status_of(error: WatchwordError) -> status_pb2.Status:
                 ]
             )
         )
-    if isinstance(error, Overloaded):
+    if isinstance(error, RateLimited | Overloaded):
         retry_info = error_details_pb2.RetryInfo()
         retry_info.retry_delay.FromTimedelta(timedelta(seconds=error.retry_after_seconds))
         details.append(retry_info)
@@ -67,6 +75,8 @@ def code_of(status: status_pb2.Status) -> grpc.StatusCode:
 
 
 def _metadata_of(error: WatchwordError) -> dict[str, str]:
+    if isinstance(error, RateLimited):
+        return {"limit": error.limit}
     return {"scope": error.scope} if isinstance(error, CallerScopeMissing) else {}
 
 

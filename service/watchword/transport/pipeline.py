@@ -168,7 +168,9 @@ class _Call:
         self._started = self._clock()
 
     def log(self, code: grpc.StatusCode, **more: object) -> None:
-        level = _log.warning if code in _OPERATORS_CONCERN else _log.info
+        # Whoever is refused by a limit is no concern of the operator's, however often they come.
+        concerns = code in _OPERATORS_CONCERN and more.get("reason") is not Reason.RATE_LIMITED
+        level = _log.warning if concerns else _log.info
         level("call", **self._fields(code), **more)
 
     def log_defect(self, error: BaseException) -> None:

@@ -5,6 +5,7 @@ that says what would be accepted. None looks at the database or the network.
 """
 
 import unicodedata
+from collections.abc import Set
 
 from email_validator import EmailNotValidError, validate_email
 
@@ -108,3 +109,20 @@ def email(text: str) -> EmailAddress:
 def account_key_of(address: str) -> str:
     """Returns the account key of an address that `email` has accepted."""
     return address.lower()
+
+
+# Domains that lead to the same mailboxes as another.
+_SAME_DOMAIN = {"googlemail.com": "gmail.com"}
+
+
+def mailbox_of(account_key: str, *, dotless_domains: Set[str]) -> str:
+    """Returns the mailbox that an account key most likely leads to, for counting mails alone.
+
+    A +tag is cut off (RFC 5233), and dots where the domain is known to ignore them. Two people whom
+    this takes for one share a limit and nothing else.
+    """
+    whole, _, domain = account_key.rpartition("@")
+    local = whole.partition("+")[0] or whole
+    if domain in dotless_domains:
+        local = local.replace(".", "")
+    return f"{local}@{_SAME_DOMAIN.get(domain, domain)}"

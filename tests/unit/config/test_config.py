@@ -130,8 +130,9 @@ def test_a_mistyped_name_is_recognised() -> None:
         "GATE__ENABLED",
         "OTP__REQUIRE_CHALLENGE_ID",
         "SESSION__IDLE_LIFETIME",
-        "LIMITS__ENABLED",
-        "LIMITS__SEND_PER_MAILBOX_HOUR",
+        "LIMITS__INSTALLATION_MAILS",
+        "LIMITS__DOMAIN_MAILS",
+        "LIMITS__DOMAIN_EXEMPT",
     ],
 )
 def test_reserved_names_are_accepted_and_do_nothing(name: str) -> None:

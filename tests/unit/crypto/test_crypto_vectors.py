@@ -165,6 +165,17 @@ def test_subjects_agree(vectors: Read, ring: KeyRing) -> None:
         assert int.from_bytes(subject_key[:2], "big") % 4096 == case["slot"]
 
 
+def test_limits_agree(vectors: Read, ring: KeyRing) -> None:
+    """A limit key is a MAC of kind and value under a sub-key of its own of the index key."""
+    document = vectors("limit")
+    key = sub_key(index_key_of(document), "watchword/limit/v1")
+    for case in document["cases"]:
+        value = bytes.fromhex(case["value"])
+        limit_key = mac(key, framed(case["kind"].encode()), framed(value))
+        assert limit_key.hex() == case["limit_key"]
+        assert ring.limit_key(case["kind"], value) == limit_key
+
+
 def test_code_forms_agree(vectors: Read) -> None:
     """What people type is brought to its form and canonical code, or refused."""
     document = vectors("code_forms")

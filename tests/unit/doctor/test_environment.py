@@ -39,9 +39,20 @@ async def test_every_problem_of_the_configuration_is_a_finding() -> None:
     assert levels(await environment.configuration(ENVIRONMENT)) == [Level.OK]
 
 
+async def test_limits_that_are_off_are_told() -> None:
+    """All of them off is a failure, a single one a warning that names it."""
+    (found,) = await environment.limits(config(LIMITS__ENABLED="false"))
+    assert found.level is Level.FAILURE
+    assert "`WATCHWORD_LIMITS__ENABLED`" in found.message
+    (found,) = await environment.limits(config(LIMITS__MAILBOX_DAY="off"))
+    assert found.level is Level.WARNING
+    assert "`WATCHWORD_LIMITS__MAILBOX_DAY`" in found.message
+    assert levels(await environment.limits(config())) == [Level.OK]
+
+
 async def test_settings_that_do_nothing_yet_are_warned_of() -> None:
     """TLS that is configured and not there, above all; empty ones are unset."""
-    variables = {"WATCHWORD_API__TLS_CERT_FILE": "/x", "WATCHWORD_LIMITS__ENABLED": ""}
+    variables = {"WATCHWORD_API__TLS_CERT_FILE": "/x", "WATCHWORD_GATE__ENABLED": ""}
     (found,) = await environment.without_effect(ENVIRONMENT | variables)
     assert found.level is Level.WARNING
     assert "`WATCHWORD_API__TLS_CERT_FILE`" in found.message

@@ -49,6 +49,8 @@ def every_error() -> list[WatchwordError]:
             made.append(errors.RequestInvalid([Violation("email", "is required")]))
         elif cls is errors.CallerScopeMissing:
             made.append(errors.CallerScopeMissing("login", caller="gateway"))
+        elif cls is errors.RateLimited:
+            made.append(errors.RateLimited("mailbox", retry_after_seconds=7))
         elif hasattr(cls, "reason"):
             made.append(cls())
     return made
@@ -129,6 +131,16 @@ def test_overloaded_says_when_to_come_back() -> None:
         status_of(errors.Overloaded(retry_after_seconds=7)), error_details_pb2.RetryInfo()
     )
     assert retry.retry_delay.seconds == 7  # type: ignore[attr-defined]
+
+
+def test_a_limit_is_named_and_says_when_to_come_back() -> None:
+    """RESOURCE_EXHAUSTED carries RetryInfo, the metadata which limit it is."""
+    status = status_of(errors.RateLimited("client", retry_after_seconds=240))
+    (info,) = details(status, error_details_pb2.ErrorInfo())
+    (retry,) = details(status, error_details_pb2.RetryInfo())
+    assert info.metadata == {"limit": "client"}  # type: ignore[attr-defined]
+    assert retry.retry_delay.seconds == 240  # type: ignore[attr-defined]
+    assert status.message == "a limit is reached: `client`; try again in 240 s"
 
 
 def test_a_missing_scope_is_named() -> None:

@@ -97,8 +97,8 @@ class AuthServiceServicer(object):
         the address has an account already; then verifying signs in to that account.
 
         Errors: INVALID_ARGUMENT REQUEST_INVALID with every field that is wrong; ALREADY_EXISTS
-        USERNAME_TAKEN; ALREADY_EXISTS EMAIL_TAKEN only where the installation discloses it. A retry is
-        safe: the same address takes over its own hold.
+        USERNAME_TAKEN; ALREADY_EXISTS EMAIL_TAKEN only where the installation discloses it;
+        RESOURCE_EXHAUSTED RATE_LIMITED. A retry is safe: the same address takes over its own hold.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,7 +113,8 @@ class AuthServiceServicer(object):
         characters; `code_length` says so.
 
         Errors: INVALID_ARGUMENT REQUEST_INVALID; FAILED_PRECONDITION CHALLENGE_CLOSED when the
-        challenge to resend is used, ended or expired, or never was. A retry is safe and costs one more
+        challenge to resend is used, ended or expired, or never was; RESOURCE_EXHAUSTED RATE_LIMITED at
+        the same call whether or not the address has an account. A retry is safe and costs one more
         mail.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -133,7 +134,8 @@ class AuthServiceServicer(object):
 
         Errors: UNAUTHENTICATED OTP_INVALID for a code that is wrong, used, expired or unknown alike;
         INVALID_ARGUMENT REQUEST_INVALID for what cannot be a code or a challenge, which costs no
-        attempt. Never retry: after a lost answer ask for a new code.
+        attempt; RESOURCE_EXHAUSTED RATE_LIMITED before anything is compared. Never retry: after a lost
+        answer ask for a new code.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
