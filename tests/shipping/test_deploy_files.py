@@ -110,7 +110,7 @@ def test_compose_has_no_secret_and_no_default_for_one(compose: dict[str, Any]) -
         for name, value in service.get("environment", {}).items():
             if re.search("PASSWORD|KEY|URL", name):
                 assert "from-env" in value or value == "smtp://mailpit:1025"
-    assert "/.env" in (ROOT / ".gitignore").read_text().splitlines()
+    assert "*.env" in (ROOT / ".gitignore").read_text().splitlines()
     rules = (ROOT / ".dockerignore").read_text().splitlines()
     allowed = [rule for rule in rules if rule.startswith("!")]
     assert rules[1] == "*"
