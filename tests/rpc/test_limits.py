@@ -352,7 +352,7 @@ async def test_statements_that_limits_cost(limited: RunningApp) -> None:
     await limited.client.send_otp(email="grace@example.com")  # every statement is prepared
     await settled(limited)
     send = limited.client.send_otp(email="ada@example.com", client=client)
-    assert await statements(send) == 5 + 1
+    assert await statements(send) == 6 + 1
     await settled(limited)
     ((challenge,),) = await limited.sql(
         "SELECT id::text FROM challenges WHERE registration_id IS NOT NULL"
@@ -363,4 +363,4 @@ async def test_statements_that_limits_cost(limited: RunningApp) -> None:
     code = await limited.mails.code_for("ada@example.com", count=2)
     await settled(limited)
     verify = limited.client.verify_otp(challenge_id=challenge, code=code, client=client)
-    assert await statements(verify) == 8 + 2
+    assert await statements(verify) == 9 + 2
