@@ -59,7 +59,7 @@ class App:
         self._dispatcher = _dispatcher(config, keys, self.database, self._senders)
         refusals = Refusals()
         self._audit_writer = AuditWriter(self.database, refusals)
-        self.limits = Limits(self.database, keys, config.limits)
+        self.limits = Limits(self.database, keys, config.limits, refusals)
         context = LoginContext(
             database=self.database,
             keys=keys,

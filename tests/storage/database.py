@@ -78,7 +78,7 @@ def login_context(
         sessions=SessionPolicy(),
         settings=LoginSettings(),
         refusals=Refusals() if refusals is None else refusals,
-        limits=Limits(database, keys, limits),
+        limits=Limits(database, keys, limits, Refusals()),
         mail_queued=mail_queued,
     )
 

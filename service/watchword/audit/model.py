@@ -51,6 +51,10 @@ class Outcome(StrEnum):
     LOST_RACE = "lost_race"
     # A right code for a shadow, a disabled account, or a registration that is gone.
     NOBODY_TO_SIGN_IN = "nobody_to_sign_in"
+    # A limit was reached; the target says which.
+    RATE_LIMITED = "rate_limited"
+    # Done, but counted for the caller as a whole: it did not say whom the call is for.
+    CLIENT_IP_MISSING = "client_ip_missing"
     CALLER_CREDENTIAL_MISSING = "caller_credential_missing"
     CALLER_CREDENTIAL_INVALID = "caller_credential_invalid"
     CALLER_SCOPE_MISSING = "caller_scope_missing"
@@ -64,6 +68,8 @@ class TargetKind(StrEnum):
     # By the hexadecimal text of its key; challenges and registrations have the same key.
     SUBJECT = "subject"
     ROLE = "role"
+    # By the name that ErrorInfo has.
+    LIMIT = "limit"
 
 
 @dataclass(frozen=True, slots=True)

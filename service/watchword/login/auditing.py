@@ -47,6 +47,28 @@ def role_changed(action: Action, role: str, *, actor: str, user_id: UUID | None 
     )
 
 
+def limit_reached(limit: str, client: Client) -> Event:
+    """The event of a call that a limit has refused."""
+    return Event(
+        id=new_id(0),
+        action=Action.CALL,
+        outcome=Outcome.RATE_LIMITED,
+        actor=client.caller,
+        target=Target(TargetKind.LIMIT, limit),
+        client_ip=client.ip,
+    )
+
+
+def client_ip_missing(client: Client) -> Event:
+    """The event of a call that says nothing of whom it is for."""
+    return Event(
+        id=new_id(0),
+        action=Action.CALL,
+        outcome=Outcome.CLIENT_IP_MISSING,
+        actor=client.caller,
+    )
+
+
 def code_refused(outcome: Outcome, of: bytes | UUID, *, caller: str, client: Client) -> Event:
     """The event of a refused code, `of` a subject's key, or a challenge whose subject is not known.
 

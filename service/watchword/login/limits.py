@@ -11,11 +11,13 @@ from functools import partial
 
 import structlog
 
+from watchword.audit.refusals import Refusals
 from watchword.crypto import KeyRing, PresentedCode, jitter_seconds
 from watchword.errors import Overloaded, RateLimited, StorageUnavailable
 from watchword.limits.gate import FirstGate
 from watchword.limits.model import Bucket, LimitKind, Shortage, Window
 from watchword.limits.policy import LimitsPolicy, client_network, site_network, windows
+from watchword.login import auditing
 from watchword.login.ports import Database, Tx
 from watchword.sessions.model import Client
 from watchword.users.model import EmailAddress
@@ -32,8 +34,11 @@ _log = structlog.get_logger(__name__)
 class Limits:
     """The limiter of this process; its counts are in the database and shared by all."""
 
-    def __init__(self, database: Database, keys: KeyRing, policy: LimitsPolicy) -> None:
+    def __init__(
+        self, database: Database, keys: KeyRing, policy: LimitsPolicy, refusals: Refusals
+    ) -> None:
         self._database = database
+        self._refusals = refusals
         self._keys = keys
         self._gate = FirstGate()
         self.enabled = policy.enabled
@@ -52,7 +57,7 @@ class Limits:
 
     async def take_call(self, client: Client) -> None:
         """Counts a call that mails nothing; raises RateLimited."""
-        await self._take(self._of_client(client))
+        await self._take(client, self._of_client(client))
 
     async def take_mail(self, client: Client, mailbox_key: bytes | None) -> None:
         """Counts a call that may mail something, whether or not it does; raises RateLimited.
@@ -62,7 +67,7 @@ class Limits:
         buckets = self._of_client(client)
         if mailbox_key is not None:
             buckets.append(Bucket(LimitKind.MAILBOX, mailbox_key, self._mailbox))
-        await self._take(buckets)
+        await self._take(client, buckets)
 
     async def take_failure(self, client: Client, code: PresentedCode) -> Sequence[Bucket]:
         """Counts a failure before anything is compared; returns what a success gives back."""
@@ -75,7 +80,7 @@ class Limits:
         if code.form == LONG_FORM:
             buckets.append(self._bucket(LimitKind.LONG_CODE, who, self._long_failures, of=whose))
         # Not through the first gate: units come back, so that a refusal may end early.
-        return await self._take(buckets, remember=False)
+        return await self._take(client, buckets, remember=False)
 
     async def give_back(self, taken: Sequence[Bucket]) -> None:
         """Gives back what was taken; nothing else depends on it, so a failure is logged alone."""
@@ -87,6 +92,8 @@ class Limits:
 
     def _of_client(self, client: Client) -> list[Bucket]:
         if client.ip is None:
+            if self.enabled:
+                self._refusals.note(auditing.client_ip_missing(client))
             who = client.caller.encode()
             return [self._bucket(LimitKind.CALLER, who, self._caller_sends)]
         network = client_network(client.ip)
@@ -108,7 +115,9 @@ class Limits:
         label = kind if of is None else f"{kind}/{of}"
         return Bucket(kind, self._keys.limit_key(label, who), windows)
 
-    async def _take(self, buckets: Sequence[Bucket], *, remember: bool = True) -> Sequence[Bucket]:
+    async def _take(
+        self, client: Client, buckets: Sequence[Bucket], *, remember: bool = True
+    ) -> Sequence[Bucket]:
         """Takes a unit of each bucket that has a limit, of all or none; raises RateLimited."""
         counted = [bucket for bucket in buckets if bucket.windows] if self.enabled else []
         if not counted:
@@ -120,6 +129,8 @@ class Limits:
             if remember:
                 self._gate.remember(shortages, asked=asked)
         if shortages:
+            for shortage in shortages:
+                self._refusals.note(auditing.limit_reached(shortage.bucket.kind, client))
             longest = max(shortages, key=lambda shortage: shortage.wait)
             seconds = longest.wait.total_seconds()
             wait_seconds = math.ceil(seconds + jitter_seconds(JITTER * seconds))
