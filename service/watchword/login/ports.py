@@ -39,7 +39,7 @@ class LiveSessionStore(Protocol):
 
 
 # Milliseconds of work: a sign-in may have to wait for as much on a busy database.
-PURGE_BATCH = 250
+PURGE_BATCH = 100
 
 
 class PurgeStore(Protocol):

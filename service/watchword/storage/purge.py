@@ -39,7 +39,7 @@ class PurgeStore:
             FROM challenges
             WHERE expire_time < $1
             ORDER BY expire_time
-            LIMIT 250
+            LIMIT 100
         )
           AND (expire_time < $1) IS TRUE
     """
@@ -55,7 +55,7 @@ class PurgeStore:
             FROM subject_budgets
             WHERE charge_time < $1
             ORDER BY charge_time
-            LIMIT 250
+            LIMIT 100
         )
           AND (charge_time < $1) IS TRUE
     """
@@ -71,7 +71,7 @@ class PurgeStore:
             FROM registrations
             WHERE expire_time < $1
             ORDER BY expire_time
-            LIMIT 250
+            LIMIT 100
         )
           AND (expire_time < $1) IS TRUE
     """
@@ -86,7 +86,7 @@ class PurgeStore:
             FROM identifiers
             WHERE user_id IS NULL AND hold_expire_us < $1
             ORDER BY hold_expire_us
-            LIMIT 250
+            LIMIT 100
         )
           AND (user_id IS NULL AND hold_expire_us < $1) IS TRUE
     """
@@ -102,7 +102,7 @@ class PurgeStore:
             FROM sessions
             WHERE expire_time < $1
             ORDER BY expire_time
-            LIMIT 250
+            LIMIT 100
         )
           AND (expire_time < $1) IS TRUE
     """
@@ -118,7 +118,7 @@ class PurgeStore:
             FROM sessions
             WHERE revoke_time < $1
             ORDER BY revoke_time
-            LIMIT 250
+            LIMIT 100
         )
           AND (revoke_time < $1) IS TRUE
     """
@@ -136,7 +136,7 @@ class PurgeStore:
             FROM sessions AS s
             JOIN users AS u ON u.slot = $1 AND u.id = s.user_id
             WHERE s.slot = $1 AND s.epoch < u.auth_epoch AND u.update_time < $2
-            LIMIT 250
+            LIMIT 100
         )
           AND u.slot = $1 AND u.id = s.user_id
           AND s.epoch < u.auth_epoch AND u.update_time < $2
@@ -153,7 +153,7 @@ class PurgeStore:
             FROM audit_events
             WHERE at < $1
             ORDER BY at
-            LIMIT 250
+            LIMIT 100
         )
           AND (at < $1) IS TRUE
     """
@@ -169,7 +169,7 @@ class PurgeStore:
             SELECT key
             FROM rate_limits
             WHERE key >= $1 AND key < $2 AND GREATEST(tat1_us, tat2_us, tat3_us) < $3
-            LIMIT 250
+            LIMIT 100
         )
           AND key >= $1 AND key < $2 AND GREATEST(tat1_us, tat2_us, tat3_us) < $3
     """
