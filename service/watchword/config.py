@@ -6,7 +6,6 @@ a typing error must not leave a default standing. Names without `__` are not our
 """
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeAlias, TypeVar
@@ -42,8 +41,7 @@ SECRETS = frozenset(
     }
 )
 
-# Names that deployments may set already; their parts are not there yet and they do nothing. `*` is
-# one or more letters, digits or underscores.
+# Names that deployments may set already; their parts are not there yet and they do nothing.
 RESERVED = (
     "API__TLS_CERT_FILE",
     "API__TLS_KEY_FILE",
@@ -64,7 +62,6 @@ RESERVED = (
     "LIMITS__DOMAIN_MAILS",
     "LIMITS__DOMAIN_EXEMPT",
 )
-_RESERVED = re.compile("|".join(name.replace("*", "[A-Z0-9_]+") for name in RESERVED))
 
 # What `serve` cannot do without; the default is for the commands, which send no mail.
 REQUIRED_BY_SERVE = ("MAIL__SENDERS",)
@@ -233,7 +230,7 @@ def _read_file(variable: str, value: str, environ: Mapping[str, str]) -> tuple[s
 
 def is_reserved(variable: str) -> bool:
     """Whether a name without its prefix is accepted and does nothing yet."""
-    return _RESERVED.fullmatch(variable) is not None
+    return variable in RESERVED
 
 
 def _nearest(section: str, field: str) -> str:

@@ -1,6 +1,8 @@
 """`watchword roles ...`: roles and who holds them."""
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+from uuid import UUID
 
 import typer
 
@@ -24,6 +26,8 @@ from watchword.login.admin import (
 )
 from watchword.login.ports import Database
 from watchword.roles import rules as role_rules
+
+T = TypeVar("T")
 
 app = typer.Typer(help="Roles and who holds them.", no_args_is_help=True)
 RoleArgument = Annotated[str, typer.Argument(metavar="ROLE")]
@@ -52,14 +56,7 @@ def roles_create(
 @app.command("assign")
 def roles_assign(user: UserArgument, role: RoleArgument) -> None:
     """Give a role to a user."""
-
-    async def assign(database: Database) -> Assigned | None:
-        found = await find_user(database, user)
-        return None if found is None else await assign_role(database, role, found[0].id)
-
-    outcome = on_database(assign)
-    if outcome is None:
-        fail(f"no user `{user}`", "give an id, a username or an address")
+    outcome = _on_user(user, lambda database, user_id: assign_role(database, role, user_id))
     if outcome is Assigned.NO_SUCH_ROLE:
         fail(f"no role `{role}`", f"make it with `watchword roles create {role}`")
     print("the user holds it already" if outcome is Assigned.ALREADY else f"assigned `{role}`")
@@ -68,18 +65,24 @@ def roles_assign(user: UserArgument, role: RoleArgument) -> None:
 @app.command("unassign")
 def roles_unassign(user: UserArgument, role: RoleArgument) -> None:
     """Take a role from a user."""
-
-    async def unassign(database: Database) -> Unassigned | None:
-        found = await find_user(database, user)
-        return None if found is None else await unassign_role(database, role, found[0].id)
-
-    outcome = on_database(unassign)
-    if outcome is None:
-        fail(f"no user `{user}`", "give an id, a username or an address")
+    outcome = _on_user(user, lambda database, user_id: unassign_role(database, role, user_id))
     if outcome is Unassigned.NO_SUCH_ROLE:
         fail(f"no role `{role}`", "`watchword roles list` shows those that there are")
     held = outcome is Unassigned.NOW
     print(f"unassigned `{role}`" if held else "the user does not hold it")
+
+
+def _on_user(user: str, change: Callable[[Database, UUID], Awaitable[T]]) -> T:
+    """Runs a use case on the user of this id, username or address; ends when there is none."""
+
+    async def found(database: Database) -> T | None:
+        known = await find_user(database, user)
+        return None if known is None else await change(database, known[0].id)
+
+    outcome = on_database(found)
+    if outcome is None:
+        fail(f"no user `{user}`", "give an id, a username or an address")
+    return outcome
 
 
 @app.command("list")

@@ -19,14 +19,13 @@ from watchword.limits.model import Bucket, LimitKind, Shortage, Window
 from watchword.limits.policy import LimitsPolicy, client_network, site_network, windows
 from watchword.login import auditing
 from watchword.login.ports import Database, Tx
+from watchword.otp.policy import LONG_CODE_FORM
 from watchword.sessions.model import Client
 from watchword.users.model import EmailAddress
 from watchword.users.rules import mailbox_of
 
 # Of the wait: people who were refused together do not come back together.
 JITTER = 0.1
-# Codes of this form are long enough to need no count of attempts (design.md 6).
-LONG_FORM = 13
 
 _log = structlog.get_logger(__name__)
 
@@ -77,7 +76,7 @@ class Limits:
         else:
             whose, who = LimitKind.CLIENT, client_network(client.ip)
             buckets.append(self._bucket(LimitKind.FAILURES, who, self._failures))
-        if code.form == LONG_FORM:
+        if code.form == LONG_CODE_FORM:
             buckets.append(self._bucket(LimitKind.LONG_CODE, who, self._long_failures, of=whose))
         # Not through the first gate: units come back, so that a refusal may end early.
         return await self._take(client, buckets, remember=False)
