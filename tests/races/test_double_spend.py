@@ -32,7 +32,7 @@ async def test_64_connections_to_two_processes_spend_a_code_once(
 
     Half of the trials sign somebody new in, half an account that is there; the calls of each take
     both lanes, by challenge id and by e-mail. Seen to fail with `AND consume_time IS NULL` taken
-    out of the part `consumed` of ChallengeStore.CONSUME (4 sessions of one code), and with that
+    out of the part `consumed` of AttemptStore.CONSUME (4 sessions of one code), and with that
     whole line taken out (8).
     """
     first, _ = processes
@@ -62,7 +62,7 @@ async def test_the_code_is_dead_at_the_other_process_too(
 ) -> None:
     """A code that one process took is refused by the other as soon as the first has answered.
 
-    Seen to fail with `consume_time IS NULL` taken out of both ChallengeStore.CHARGE_BY_ID and the
+    Seen to fail with `consume_time IS NULL` taken out of both AttemptStore.CHARGE_BY_ID and the
     part `consumed` of CONSUME; either alone is enough.
     """
     first, second = processes
@@ -80,7 +80,7 @@ async def test_one_winner_at_every_isolation_level(database_url: str, isolation:
 
     A loser sees OTP_INVALID or, having lost every retry, UNAVAILABLE, and never UNKNOWN
     (threats.md 4). Seen to fail at each level with `AND consume_time IS NULL` taken out of the
-    part `consumed` of ChallengeStore.CONSUME (a closure that is run again spends the code again),
+    part `consumed` of AttemptStore.CONSUME (a closure that is run again spends the code again),
     and at the two higher ones with `except _LOST_RACE` taken out of PgDatabase (INTERNAL).
     """
     async with (

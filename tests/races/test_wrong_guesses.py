@@ -49,7 +49,7 @@ async def test_five_guesses_are_compared_by_id(
 ) -> None:
     """Of 200 wrong guesses at once 5 are compared; 8 challenges, in full 100.
 
-    Seen to fail with `AND attempts < $5` taken out of ChallengeStore.CHARGE_BY_ID (200 compared),
+    Seen to fail with `AND attempts < $5` taken out of AttemptStore.CHARGE_BY_ID (200 compared),
     and with verify_otp.py made to read, compare and then charge (57 compared; threats.md 4).
     """
     await app.sign_in("ada")
@@ -69,7 +69,7 @@ async def test_three_guesses_are_compared_by_email(
 ) -> None:
     """Of 200 wrong guesses at once 3 are compared; 8 challenges, in full 100.
 
-    Seen to fail with `AND attempts_by_email < $5` taken out of ChallengeStore.CHARGE_BY_EMAIL (200
+    Seen to fail with `AND attempts_by_email < $5` taken out of AttemptStore.CHARGE_BY_EMAIL (200
     compared), and with verify_otp.py made to read, compare and then charge (23 compared).
     """
     for trial in range(TRIALS):

@@ -24,7 +24,7 @@ async def live(tx: PgTx, sql: Sql, *, count: int = 1, name: str = "ada", form: i
 
 async def by_id(tx: Tx, challenge_id: UUID, *, attempts_max: int = 5) -> Charge:
     """Charges by id as VerifyOtp does."""
-    return await tx.challenges.charge_by_id(
+    return await tx.attempts.charge_by_id(
         challenge_id,
         purpose=Purpose.SIGN_IN,
         code_form=6,
@@ -35,7 +35,7 @@ async def by_id(tx: Tx, challenge_id: UUID, *, attempts_max: int = 5) -> Charge:
 
 async def by_email(tx: Tx, name: str = "ada") -> Charge:
     """Charges by e-mail as VerifyOtp does."""
-    return await tx.challenges.charge_by_email(
+    return await tx.attempts.charge_by_email(
         subject(name),
         purpose=Purpose.SIGN_IN,
         code_form=6,

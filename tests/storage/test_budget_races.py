@@ -77,7 +77,7 @@ async def test_the_budget_does_as_the_rule_says(
         spent = min(model.room(email=False), model.room(email=True)) < 1
         assert await is_spent(tx) == spent
         if charge.sources and chance.random() < 0.05:
-            assert await tx.challenges.consume(challenge_id, subject_key=subject(), charge=charge)
+            assert await tx.attempts.consume(challenge_id, subject_key=subject(), charge=charge)
             del model.failures[len(model.failures) - charge.units :]
             model.in_a_row.clear()
 
@@ -131,7 +131,7 @@ async def test_a_success_locks_challenges_before_the_budget(
     async with guessing.transaction():
         await guessing.execute("SELECT id FROM challenges WHERE id = $1 FOR UPDATE", ids[-1])
         signing_in = asyncio.create_task(
-            tx.challenges.consume(ids[0], subject_key=subject(), charge=charge)
+            tx.attempts.consume(ids[0], subject_key=subject(), charge=charge)
         )
         while not await sql.fetchval(WAITING):
             await asyncio.sleep(0.01)
@@ -159,7 +159,7 @@ async def test_a_success_between_guesses_loses_no_charge(
 
         async with open_database(database_url, isolation=level) as database:
             signing_in = database.run_tx(
-                lambda tx, used=used, charge=charge: tx.challenges.consume(
+                lambda tx, used=used, charge=charge: tx.attempts.consume(
                     used, subject_key=subject(), charge=charge
                 )
             )

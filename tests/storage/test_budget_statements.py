@@ -70,8 +70,8 @@ async def test_a_hundred_codes_are_compared_in_a_row(tx: PgTx, sql: Sql, databas
     assert await is_spent(tx)
     assert await fail(tx, sql) == 0
     long = await live(tx, sql, form=LONG_CODE_FORM)
-    charge = await tx.challenges.find_long_by_id(long, purpose=Purpose.SIGN_IN)
-    assert await tx.challenges.consume(long, subject_key=subject(), charge=charge) is not None
+    charge = await tx.attempts.find_long_by_id(long, purpose=Purpose.SIGN_IN)
+    assert await tx.attempts.consume(long, subject_key=subject(), charge=charge) is not None
     assert await stored(sql) == replace(row, in_a_row=0)
     assert not await is_spent(tx)
     assert await fail(tx, sql) == 1
@@ -192,7 +192,7 @@ async def test_a_success_gives_back_its_own_charge(
     challenge_id = (await tx.challenges.insert(new_challenge())).id
     assert len((await by_id(tx, challenge_id)).sources) == 1
     newest = (await stored(sql)).failures[0]
-    assert await tx.challenges.consume(challenge_id, subject_key=subject(), charge=charge)
+    assert await tx.attempts.consume(challenge_id, subject_key=subject(), charge=charge)
     assert await stored(sql) == Stored(
         [newest, *(at - older for at in before.failures)],
         [at - older for at in before.failures_by_email],
@@ -204,7 +204,7 @@ async def test_a_success_clears_no_window(tx: PgTx, sql: Sql) -> None:
     await fail(tx, sql, times=9)
     challenge_id = await live(tx, sql)
     charge = await by_id(tx, challenge_id)
-    assert await tx.challenges.consume(challenge_id, subject_key=subject(), charge=charge)
+    assert await tx.attempts.consume(challenge_id, subject_key=subject(), charge=charge)
     assert len((await stored(sql)).failures) == 9
     assert await fail(tx, sql, times=3) == 1
 
@@ -214,9 +214,9 @@ async def test_a_refused_use_gives_nothing_back(tx: PgTx, sql: Sql) -> None:
     await fail(tx, sql, times=2)
     challenge_id = await live(tx, sql)
     first, second = await by_id(tx, challenge_id), await by_id(tx, challenge_id)
-    assert await tx.challenges.consume(challenge_id, subject_key=subject(), charge=first)
+    assert await tx.attempts.consume(challenge_id, subject_key=subject(), charge=first)
     row = await stored(sql)
-    assert not await tx.challenges.consume(challenge_id, subject_key=subject(), charge=second)
+    assert not await tx.attempts.consume(challenge_id, subject_key=subject(), charge=second)
     assert await stored(sql) == row
     assert len(row.failures) == 3
 
@@ -233,7 +233,7 @@ async def test_attempts_of_one_moment_are_given_back_once(tx: PgTx, sql: Sql) ->
     charge = await by_id(tx, second)
     failures = (await stored(sql)).failures
     assert failures[0] == failures[1] == charge.failed_at_us
-    assert await tx.challenges.consume(second, subject_key=subject(), charge=charge)
+    assert await tx.attempts.consume(second, subject_key=subject(), charge=charge)
     assert (await stored(sql)).failures == failures[1:]
 
 
@@ -242,7 +242,7 @@ async def test_a_budget_that_was_purged_meanwhile_is_no_error(tx: PgTx, sql: Sql
     challenge_id = await live(tx, sql)
     charge = await by_id(tx, challenge_id)
     await sql.execute("DELETE FROM subject_budgets")
-    assert await tx.challenges.consume(challenge_id, subject_key=subject(), charge=charge)
+    assert await tx.attempts.consume(challenge_id, subject_key=subject(), charge=charge)
 
 
 async def test_a_transaction_that_runs_again_gives_back_once(
@@ -257,7 +257,7 @@ async def test_a_transaction_that_runs_again_gives_back_once(
     async def transaction(tx: Tx) -> bool:
         nonlocal runs
         runs += 1
-        consumed = await tx.challenges.consume(challenge_id, subject_key=subject(), charge=charge)
+        consumed = await tx.attempts.consume(challenge_id, subject_key=subject(), charge=charge)
         if runs < 3:
             raise asyncpg.SerializationError
         return consumed is not None
@@ -287,9 +287,9 @@ async def test_long_codes_are_not_counted(tx: PgTx, sql: Sql) -> None:
     """Both lanes find them however often they are tried, by the same conditions as ever."""
     challenge_id = await live(tx, sql, count=4, form=LONG_CODE_FORM)
     for _ in range(12):
-        found = await tx.challenges.find_long_by_id(challenge_id, purpose=Purpose.SIGN_IN)
+        found = await tx.attempts.find_long_by_id(challenge_id, purpose=Purpose.SIGN_IN)
         assert [source.challenge_id for source in found.sources] == [challenge_id]
-        newest = await tx.challenges.find_long_by_email(
+        newest = await tx.attempts.find_long_by_email(
             subject(), purpose=Purpose.SIGN_IN, newest=NEWEST_BY_EMAIL
         )
         assert len(newest.sources) == NEWEST_BY_EMAIL
@@ -300,10 +300,10 @@ async def test_long_codes_are_not_counted(tx: PgTx, sql: Sql) -> None:
     for spoiled in ("consume_time = now()", "end_time = now()", "expire_time = now()"):
         challenge_id = await live(tx, sql, form=LONG_CODE_FORM)
         await sql.execute(f"UPDATE challenges SET {spoiled}")
-        found = await tx.challenges.find_long_by_id(challenge_id, purpose=Purpose.SIGN_IN)
-        newest = await tx.challenges.find_long_by_email(
+        found = await tx.attempts.find_long_by_id(challenge_id, purpose=Purpose.SIGN_IN)
+        newest = await tx.attempts.find_long_by_email(
             subject(), purpose=Purpose.SIGN_IN, newest=NEWEST_BY_EMAIL
         )
         assert found.sources == newest.sources == []
     short = await live(tx, sql)
-    assert not (await tx.challenges.find_long_by_id(short, purpose=Purpose.SIGN_IN)).sources
+    assert not (await tx.attempts.find_long_by_id(short, purpose=Purpose.SIGN_IN)).sources

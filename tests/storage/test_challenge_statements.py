@@ -21,7 +21,7 @@ from watchword.crypto import CodeSource, new_id, slot_of_subject
 from watchword.login.ports import Tx
 from watchword.otp.model import Charge, ConsumedChallenge, Purpose
 from watchword.otp.policy import FailureBudget
-from watchword.otp.ports import ChallengeStore
+from watchword.otp.ports import AttemptStore
 from watchword.storage.pool import Isolation
 from watchword.storage.transactions import PgTx
 
@@ -43,7 +43,7 @@ async def stored(tx: PgTx, name: str = "ada", *, form: int = 6, **signs_in: obje
 
 
 async def charge(
-    store: ChallengeStore,
+    store: AttemptStore,
     challenge_id: UUID,
     *,
     purpose: str = Purpose.SIGN_IN,
@@ -62,7 +62,7 @@ async def charge(
 
 
 async def charge_mail(
-    store: ChallengeStore, name: str = "ada", *, purpose: str = Purpose.SIGN_IN, form: int = 6
+    store: AttemptStore, name: str = "ada", *, purpose: str = Purpose.SIGN_IN, form: int = 6
 ) -> set[UUID]:
     """Charges by e-mail and returns the challenges to compare."""
     charged = await store.charge_by_email(
@@ -91,7 +91,7 @@ async def test_a_challenge_keeps_what_its_code_is_derived_from(tx: PgTx) -> None
     challenge = new_challenge(user_id=new_id(7))
     issued = await tx.challenges.insert(challenge)
     assert issued.expire_time - issued.asked_time == LIFETIME
-    assert await charge(tx.challenges, issued.id) == [challenge.source]
+    assert await charge(tx.attempts, issued.id) == [challenge.source]
     assert await tx.challenges.exists(issued.id)
     assert not await tx.challenges.exists(new_id(slot_of_subject(subject())))
 
@@ -99,10 +99,10 @@ async def test_a_challenge_keeps_what_its_code_is_derived_from(tx: PgTx) -> None
 async def test_the_lane_by_id_has_five_attempts(tx: PgTx, sql: Sql) -> None:
     """The sixth guess is compared with nothing, and is not counted either."""
     challenge_id = await stored(tx)
-    counts = [len(await charge(tx.challenges, challenge_id)) for _ in range(7)]
+    counts = [len(await charge(tx.attempts, challenge_id)) for _ in range(7)]
     assert counts == [1, 1, 1, 1, 1, 0, 0]
     assert await lanes(sql, challenge_id) == (5, 0)
-    assert len(await charge_mail(tx.challenges)) == 1, "the lanes are apart"
+    assert len(await charge_mail(tx.attempts)) == 1, "the lanes are apart"
 
 
 @pytest.mark.parametrize("spoiled", SPOILED)
@@ -110,10 +110,10 @@ async def test_a_closed_challenge_is_not_charged(tx: PgTx, sql: Sql, spoiled: st
     """Consumed, ended, expired: each closes both lanes, the resend and the use."""
     challenge_id = await stored(tx)
     await sql.execute(f"UPDATE challenges SET {spoiled}")
-    assert await charge(tx.challenges, challenge_id) == []
-    assert await charge_mail(tx.challenges) == set()
+    assert await charge(tx.attempts, challenge_id) == []
+    assert await charge_mail(tx.attempts) == set()
     assert await tx.challenges.find_resendable(challenge_id, purpose=Purpose.SIGN_IN) is None
-    assert await tx.challenges.consume(challenge_id, subject_key=subject(), charge=Charge()) is None
+    assert await tx.attempts.consume(challenge_id, subject_key=subject(), charge=Charge()) is None
     assert await lanes(sql, challenge_id) == (0, 0)
     assert await tx.challenges.exists(challenge_id)
 
@@ -121,12 +121,12 @@ async def test_a_closed_challenge_is_not_charged(tx: PgTx, sql: Sql, spoiled: st
 async def test_another_form_or_purpose_is_not_charged(tx: PgTx, sql: Sql) -> None:
     """A code of another length, for another RPC or of an unknown challenge costs nothing."""
     challenge_id = await stored(tx)
-    assert await charge(tx.challenges, challenge_id, form=8) == []
-    assert await charge(tx.challenges, challenge_id, purpose="email_change") == []
-    assert await charge(tx.challenges, new_id(slot_of_subject(subject()))) == []
-    assert await charge_mail(tx.challenges, form=13) == set()
-    assert await charge_mail(tx.challenges, purpose="email_change") == set()
-    assert await charge_mail(tx.challenges, "eve") == set()
+    assert await charge(tx.attempts, challenge_id, form=8) == []
+    assert await charge(tx.attempts, challenge_id, purpose="email_change") == []
+    assert await charge(tx.attempts, new_id(slot_of_subject(subject()))) == []
+    assert await charge_mail(tx.attempts, form=13) == set()
+    assert await charge_mail(tx.attempts, purpose="email_change") == set()
+    assert await charge_mail(tx.attempts, "eve") == set()
     assert await lanes(sql, challenge_id) == (0, 0)
 
 
@@ -134,9 +134,9 @@ async def test_a_challenge_ends_by_the_clock_of_the_database(tx: PgTx, database_
     """A second before its end it is charged, at its end it is not."""
     challenge_id = await stored(tx)
     await age(database_url, LIFETIME - timedelta(seconds=1))
-    assert len(await charge(tx.challenges, challenge_id)) == 1
+    assert len(await charge(tx.attempts, challenge_id)) == 1
     await age(database_url, timedelta(seconds=1))
-    assert await charge(tx.challenges, challenge_id) == []
+    assert await charge(tx.attempts, challenge_id) == []
 
 
 async def test_the_lane_by_email_takes_the_newest_three(tx: PgTx, sql: Sql) -> None:
@@ -146,7 +146,7 @@ async def test_the_lane_by_email_takes_the_newest_three(tx: PgTx, sql: Sql) -> N
     newest = {await stored(tx) for _ in range(3)}
     closed = await stored(tx)
     await sql.execute("UPDATE challenges SET end_time = now() WHERE id = $1", closed)
-    assert await charge_mail(tx.challenges) == newest
+    assert await charge_mail(tx.attempts) == newest
     for challenge_id in newest:
         assert await lanes(sql, challenge_id) == (0, 1)
     for challenge_id in (eldest, closed, *others):
@@ -158,11 +158,11 @@ async def test_a_spent_challenge_still_counts_among_the_newest(tx: PgTx, sql: Sq
     eldest = await stored(tx)
     spent = [await stored(tx) for _ in range(3)]
     for _ in range(3):
-        assert await charge_mail(tx.challenges) == set(spent)
-    assert await charge_mail(tx.challenges) == set()
+        assert await charge_mail(tx.attempts) == set(spent)
+    assert await charge_mail(tx.attempts) == set()
     assert await lanes(sql, eldest) == (0, 0)
     fresh = await stored(tx)
-    assert await charge_mail(tx.challenges) == {fresh}
+    assert await charge_mail(tx.attempts) == {fresh}
     assert [await lanes(sql, challenge_id) for challenge_id in spent] == [(0, 3)] * 3
 
 
@@ -171,7 +171,7 @@ async def test_a_resend_answers_while_the_challenge_is_live(tx: PgTx) -> None:
     shadow = await stored(tx)
     real = await stored(tx, registration_id=new_id(1))
     for _ in range(5):
-        await charge(tx.challenges, real)
+        await charge(tx.attempts, real)
     for challenge_id, is_shadow in ((shadow, True), (real, False)):
         found = await tx.challenges.find_resendable(challenge_id, purpose=Purpose.SIGN_IN)
         assert found is not None
@@ -184,21 +184,19 @@ async def test_a_challenge_is_consumed_once(tx: PgTx) -> None:
     """The first use answers whom it signs in, the second nothing."""
     registration = new_registration()
     challenge_id = await stored(tx, registration_id=registration.id)
-    consumed = await tx.challenges.consume(challenge_id, subject_key=subject(), charge=Charge())
+    consumed = await tx.attempts.consume(challenge_id, subject_key=subject(), charge=Charge())
     assert consumed == ConsumedChallenge(user_id=None, registration_id=registration.id)
-    assert await tx.challenges.consume(challenge_id, subject_key=subject(), charge=Charge()) is None
+    assert await tx.attempts.consume(challenge_id, subject_key=subject(), charge=Charge()) is None
 
 
 async def test_a_challenge_of_another_subject_is_not_consumed(tx: PgTx) -> None:
     """The subject that was charged has to be the challenge's."""
     challenge_id = await stored(tx)
     assert (
-        await tx.challenges.consume(challenge_id, subject_key=subject("eve"), charge=Charge())
-        is None
+        await tx.attempts.consume(challenge_id, subject_key=subject("eve"), charge=Charge()) is None
     )
     assert (
-        await tx.challenges.consume(challenge_id, subject_key=subject(), charge=Charge())
-        is not None
+        await tx.attempts.consume(challenge_id, subject_key=subject(), charge=Charge()) is not None
     )
 
 
@@ -208,20 +206,20 @@ async def test_a_use_ends_the_other_challenges_of_the_subject(tx: PgTx, sql: Sql
         await stored(tx, name, form=form)
         for name, form in (("ada", 6), ("ada", 6), ("ada", 13), ("eve", 6))
     ]
-    assert await tx.challenges.consume(used, subject_key=subject(), charge=Charge()) is not None
+    assert await tx.attempts.consume(used, subject_key=subject(), charge=Charge()) is not None
     ended = await sql.fetch("SELECT id FROM challenges WHERE end_time IS NOT NULL")
     assert {row["id"] for row in ended} == {other, longer}
-    assert await charge(tx.challenges, other) == []
-    assert len(await charge(tx.challenges, strangers)) == 1
+    assert await charge(tx.attempts, other) == []
+    assert len(await charge(tx.attempts, strangers)) == 1
 
 
 async def test_a_refused_use_ends_nothing(tx: PgTx, sql: Sql) -> None:
     """A challenge that was used already does not end those that came after."""
     used = await stored(tx)
-    await tx.challenges.consume(used, subject_key=subject(), charge=Charge())
+    await tx.attempts.consume(used, subject_key=subject(), charge=Charge())
     fresh = await stored(tx)
-    assert await tx.challenges.consume(used, subject_key=subject(), charge=Charge()) is None
-    assert len(await charge(tx.challenges, fresh)) == 1
+    assert await tx.attempts.consume(used, subject_key=subject(), charge=Charge()) is None
+    assert len(await charge(tx.attempts, fresh)) == 1
 
 
 async def race(
@@ -236,7 +234,7 @@ async def race(
             started.add(number)
             assert await tx.challenges.exists(target)
             await begun.wait()
-        return await tx.challenges.consume(target, subject_key=subject(), charge=Charge())
+        return await tx.attempts.consume(target, subject_key=subject(), charge=Charge())
 
     async with open_database(database_url, isolation=level) as database:
         calls = [
@@ -281,7 +279,7 @@ async def test_two_challenges_of_a_subject_are_locked_in_one_order(
     async def work(tx: Tx, target: UUID) -> ConsumedChallenge | None:
         nonlocal runs
         runs += 1
-        return await tx.challenges.consume(target, subject_key=subject(), charge=Charge())
+        return await tx.attempts.consume(target, subject_key=subject(), charge=Charge())
 
     async with open_database(database_url) as database:
         async with other.transaction():
@@ -302,7 +300,7 @@ async def test_guesses_at_once_are_all_counted(tx: PgTx, connect: Connect, sql: 
     three of each of the newest three by e-mail.
     """
     challenges = [await stored(tx) for _ in range(3)]
-    stores = [PgTx(await connect()).challenges for _ in range(12)]  # type: ignore[arg-type]
+    stores = [PgTx(await connect()).attempts for _ in range(12)]  # type: ignore[arg-type]
     by_id = await asyncio.gather(*(charge(store, challenges[0]) for store in stores))
     assert sum(map(len, by_id)) == 5
     by_email = await asyncio.gather(*(charge_mail(store) for store in stores))

@@ -106,7 +106,7 @@ async def store_row(tx: PgTx, sql: Sql, kind: str) -> None:
         await tx.challenges.insert(new_challenge())
     elif kind == "budgets":
         challenge = await tx.challenges.insert(new_challenge())
-        await tx.challenges.charge_by_id(
+        await tx.attempts.charge_by_id(
             challenge.id,
             purpose=Purpose.SIGN_IN,
             code_form=6,

@@ -96,10 +96,10 @@ async def _charge(ctx: LoginContext, command: VerifyOtpCommand) -> Charge:
         if isinstance(command.target, EmailAddress):
             subject_key = ctx.keys.subject_key(command.target.account_key)
             if is_long:
-                return await tx.challenges.find_long_by_email(
+                return await tx.attempts.find_long_by_email(
                     subject_key, purpose=Purpose.SIGN_IN, newest=NEWEST_BY_EMAIL
                 )
-            return await tx.challenges.charge_by_email(
+            return await tx.attempts.charge_by_email(
                 subject_key,
                 purpose=Purpose.SIGN_IN,
                 code_form=command.code.form,
@@ -108,8 +108,8 @@ async def _charge(ctx: LoginContext, command: VerifyOtpCommand) -> Charge:
                 budget=FAILURE_BUDGET,
             )
         if is_long:
-            return await tx.challenges.find_long_by_id(command.target, purpose=Purpose.SIGN_IN)
-        return await tx.challenges.charge_by_id(
+            return await tx.attempts.find_long_by_id(command.target, purpose=Purpose.SIGN_IN)
+        return await tx.attempts.charge_by_id(
             command.target,
             purpose=Purpose.SIGN_IN,
             code_form=command.code.form,
@@ -127,7 +127,7 @@ async def _sign_in(
     proven = charge.sources[matching]
 
     async def transaction(tx: Tx) -> SignedIn:
-        consumed = await tx.challenges.consume(
+        consumed = await tx.attempts.consume(
             proven.challenge_id, subject_key=proven.subject_key, charge=charge
         )
         if consumed is None:

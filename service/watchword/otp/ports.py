@@ -15,7 +15,7 @@ from watchword.otp.policy import FailureBudget
 
 
 class ChallengeStore(Protocol):
-    """Challenges, and the two lanes that count what is compared."""
+    """Challenges: made, looked up, mailed again."""
 
     async def insert(self, challenge: NewChallenge) -> IssuedChallenge:
         """Stores the challenge."""
@@ -27,6 +27,10 @@ class ChallengeStore(Protocol):
         self, challenge_id: UUID, *, purpose: Purpose
     ) -> ResendableChallenge | None:
         """Returns the challenge while it is live, its lanes spent or not."""
+
+
+class AttemptStore(Protocol):
+    """The two lanes that count what is compared, and the one time that a challenge is used up."""
 
     async def charge_by_id(
         self,
@@ -76,7 +80,7 @@ class ChallengeStore(Protocol):
 
 
 class BudgetStore(Protocol):
-    """Failure budgets of subjects; what charges them is the ChallengeStore's."""
+    """Failure budgets of subjects; what charges them is the AttemptStore's."""
 
     async def is_spent(self, subject_key: bytes, *, budget: FailureBudget) -> bool:
         """Answers whether a lane has no room for one more wrong code of this subject."""

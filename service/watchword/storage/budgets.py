@@ -1,4 +1,4 @@
-"""Failure budgets of subjects; what charges them and gives back is in otp.py, beside the codes."""
+"""Failure budgets of subjects; what charges them and gives back is in attempts.py."""
 
 from datetime import timedelta
 

@@ -18,6 +18,7 @@ from asyncpg import exceptions as pg
 from watchword.crypto import jitter_seconds
 from watchword.errors import CommitOutcomeUnknown, StorageUnavailable
 from watchword.login.ports import Tx
+from watchword.storage.attempts import AttemptStore
 from watchword.storage.audit import AuditStore
 from watchword.storage.budgets import BudgetStore
 from watchword.storage.limits import LimitStore
@@ -87,6 +88,10 @@ class PgTx:
     @cached_property
     def challenges(self) -> ChallengeStore:
         return ChallengeStore(self._connection)
+
+    @property
+    def attempts(self) -> AttemptStore:
+        return AttemptStore(self._connection)
 
     @cached_property
     def budgets(self) -> BudgetStore:
