@@ -19,6 +19,7 @@ from watchword.config import Config
 from watchword.crypto import KeyRing
 from watchword.jobs.audit_writer import AuditWriter
 from watchword.jobs.mail_dispatcher import MailDispatcher
+from watchword.jobs.mail_limits import MailLimits
 from watchword.jobs.purger import Purger
 from watchword.jobs.readiness import Readiness
 from watchword.jobs.supervisor import Supervisor
@@ -181,6 +182,7 @@ def _dispatcher(
         keys,
         Renderer(config.mail.from_, config.mail.code_in_subject),
         senders,
+        MailLimits(database, keys, config.limits),
         code_lifetime=config.otp.lifetime,
     )
 

@@ -56,11 +56,7 @@ RESERVED = (
     "ADMIN__TLS_CLIENT_AUTH",
     "METRICS__ADDRESS",
     "GATE__ENABLED",
-    "OTP__REQUIRE_CHALLENGE_ID",
     "SESSION__IDLE_LIFETIME",
-    "LIMITS__INSTALLATION_MAILS",
-    "LIMITS__DOMAIN_MAILS",
-    "LIMITS__DOMAIN_EXEMPT",
 )
 
 # What `serve` cannot do without; the default is for the commands, which send no mail.

@@ -44,6 +44,9 @@ _REDACTED: Final = "[redacted]"
 # Of users, sessions and challenges.
 SLOTS: Final = 4096
 _SLOT_MASK: Final = SLOTS - 1
+# Version 8 and the variant of RFC 9562, 4.1 and 4.2; what a derived id may not choose.
+_VERSION_8: Final = 0x8 << 76 | 0b10 << 62
+_FIXED_BITS: Final = 0xF << 76 | 0b11 << 62 | _SLOT_MASK
 # Asks the operating system at each call: no state that a fork could share.
 _SYSTEM_RANDOM: Final = secrets.SystemRandom()
 
@@ -176,6 +179,14 @@ class KeyRing:
     def limit_key(self, kind: str, value: bytes) -> bytes:
         """Gives HMAC-SHA-256 of a kind of limit and a canonical value, 32 bytes."""
         return self._ring.limit_key(kind, value)
+
+    def derive_id(self, slot: int, value: bytes) -> UUID:
+        """Gives a UUIDv8 (RFC 9562) in `slot` that the same value gives again.
+
+        All its other bits are of a keyed hash, so that nobody without the index key can tell one.
+        """
+        digest = int.from_bytes(self._ring.limit_key("id", value)[:16])
+        return UUID(int=digest & ~_FIXED_BITS | _VERSION_8 | slot)
 
     def derive_code(self, source: CodeSource, *, length: int) -> Secret:
         """Gives the code of a challenge: 6..10 unbiased digits, or 13 characters of base32.

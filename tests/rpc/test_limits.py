@@ -352,7 +352,7 @@ async def test_statements_that_limits_cost(limited: RunningApp) -> None:
     await limited.client.send_otp(email="grace@example.com")  # every statement is prepared
     await settled(limited)
     send = limited.client.send_otp(email="ada@example.com", client=client)
-    assert await statements(send) == 6 + 1
+    assert await statements(send) == 7 + 1
     await settled(limited)
     ((challenge,),) = await limited.sql(
         "SELECT id::text FROM challenges WHERE registration_id IS NOT NULL"

@@ -8,11 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from tests.rpc.wire import contents, count, settled, wrong
+from tests.rpc.wire import contents, count, mail_states, settled, wrong
 from tests.support.age import age
-from tests.support.running import RunningApp
+from tests.support.running import RunningApp, running_app
 from watchword.crypto import CodeSource
-from watchword_client import OtpInvalid
+from watchword_client import OtpInvalid, RequestInvalid
 from watchword_client import auth_service_pb2 as pb
 
 
@@ -210,7 +210,7 @@ def masked(challenge: pb.SendOtpResponse) -> tuple[object, ...]:
 
 async def test_an_address_without_account_answers_alike(app: RunningApp) -> None:
     """Known, registered, unknown and disabled addresses answer alike; for the latter two there is
-    a challenge that signs nobody in, no outbox row and no mail (threats row 11).
+    a challenge that signs nobody in, and a mail that was dropped from the start (threats row 11).
     """
     await app.sign_in("known")
     await app.sign_in("off")
@@ -232,10 +232,24 @@ async def test_an_address_without_account_answers_alike(app: RunningApp) -> None
         (row,) = await app.sql("SELECT * FROM challenges WHERE id = $1", challenge_id)
         assert row["user_id"] is None
         assert row["registration_id"] is None
-        assert not await app.sql("SELECT 1 FROM outbox WHERE challenge_id = $1", challenge_id)
+        assert await mail_states(app, challenge_id) == ["dropped"]
         await refuse(app, "123456", challenge_id=challenge_id)
         await refuse(app, "123456", email=f"{name}@example.com")
         assert await attempts(app, challenge_id) == (1, 1)
+
+
+async def test_the_lane_by_email_can_be_closed(database_url: str) -> None:
+    """OTP__REQUIRE_CHALLENGE_ID: a code by `email` is INVALID_ARGUMENT naming it, nothing is
+    charged, and the code signs in by its challenge (threats row 9; ASVS 5.0 6.6.2).
+    """
+    async with running_app(database_url, OTP__REQUIRE_CHALLENGE_ID="true") as app:
+        challenge = (await app.register()).challenge
+        code = await app.mails.code_for("ada@example.com")
+        with pytest.raises(RequestInvalid) as caught:
+            await app.client.verify_otp(email="ada@example.com", code=code)
+        assert [violation.field for violation in caught.value.violations] == ["email"]
+        assert await attempts(app, challenge.id) == (0, 0)
+        assert (await app.client.verify_otp(challenge_id=challenge.id, code=code)).user.id
 
 
 async def test_a_shadow_signs_nobody_in_even_by_its_right_code(app: RunningApp) -> None:

@@ -1,12 +1,13 @@
 """How many statements each RPC sends, on a warm connection, BEGIN and COMMIT not counted.
 
 Round trips are what a sign-in costs: each number here is exact, so that one more is seen. The
-limits that must hold are 6 for SendOtp, one of them the failure budget's, 11 for VerifyOtp (2 of
+limits that must hold are 7 for SendOtp, one of them the failure budget's, 11 for VerifyOtp (2 of
 them for budget and audit), 1 for ValidateSession, 2 for Revoke, and 0 for a caller's credential and
 for a token whose tag is wrong (threats row 22).
 """
 
 from collections.abc import Awaitable
+from uuid import uuid4
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.support.running import RunningApp
 from watchword.callers.model import Scope
 from watchword_client import CallerRefused, OtpInvalid, SessionInvalid, UserNotFound, WatchwordError
 
-SEND_OTP_MAX = 6
+SEND_OTP_MAX = 7
 VERIFY_OTP_MAX = 11
 
 
@@ -42,32 +43,46 @@ async def people(shared_app: RunningApp) -> RunningApp:
     return shared_app
 
 
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        ("ada@example.com", 5),
-        ("waiting@example.com", 6),
-        ("nobody@example.com", 4),
-        ("off@example.com", 4),
-    ],
-)
-async def test_send_otp(people: RunningApp, address: str, expected: int) -> None:
-    """An account, a registration, nobody and a disabled account: at most 6."""
-    if address.startswith("waiting"):
-        await people.register("waiting", send_otp=False)
-    number = await statements_of(people, people.client.send_otp(email=address))
-    assert number == expected <= SEND_OTP_MAX
+ADDRESSES = ("ada", "waiting", "nobody", "off")
+
+
+async def test_send_otp(people: RunningApp) -> None:
+    """An account, a registration, nobody and a disabled account: the same 7, in the same order.
+
+    Seen to fail with the look-up of registrations left out for accounts (`wanted`), and with the
+    mail of shadows left out.
+    """
+    await people.register("waiting", send_otp=False)
+    of_each = []
+    for name in ADDRESSES:
+        sending = people.client.send_otp(email=f"{name}@example.com")
+        assert await statements_of(people, sending) == SEND_OTP_MAX
+        of_each.append(sent(people))
+    assert all(statements == of_each[0] for statements in of_each)
 
 
 async def test_send_otp_again(people: RunningApp) -> None:
-    """A resend looks the challenge up and queues a mail."""
-    challenge = (await people.client.send_otp(email="ada@example.com")).challenge
-    assert await statements_of(people, people.client.send_otp(challenge_id=challenge.id)) == 2
+    """A resend looks the challenge up and queues a mail, which a shadow has dropped at once."""
+    await people.register("waiting", send_otp=False)
+    for name in ADDRESSES:
+        challenge = (await people.client.send_otp(email=f"{name}@example.com")).challenge
+        assert await statements_of(people, people.client.send_otp(challenge_id=challenge.id)) == 2
+
+
+async def test_a_repeated_request_costs_one_statement(people: RunningApp) -> None:
+    """With a request id one look-up comes first, and a repeated one is that look-up alone."""
+    request_id = str(uuid4())
+
+    async def send() -> None:
+        await people.client.send_otp(email="ada@example.com", request_id=request_id)
+
+    assert await statements_of(people, send()) == 1 + SEND_OTP_MAX
+    assert await statements_of(people, send()) == 1
 
 
 @pytest.mark.parametrize(
     ("username", "send_otp", "expected"),
-    [("new-one", False, 3), ("new-two", True, 6)],
+    [("new-one", False, 3), ("new-two", True, 7)],
 )
 async def test_register(people: RunningApp, username: str, send_otp: bool, expected: int) -> None:
     """A registration and its hold, and with `send_otp` the budget, a challenge and its mail."""

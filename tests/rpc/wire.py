@@ -149,6 +149,14 @@ async def settled(app: RunningApp) -> None:
             await asyncio.sleep(0.01)
 
 
+async def mail_states(app: RunningApp, challenge_id: str) -> list[str]:
+    """Returns the states of a challenge's mails, the oldest first."""
+    rows = await app.sql(
+        "SELECT state FROM outbox WHERE challenge_id = $1 ORDER BY create_time", challenge_id
+    )
+    return [row["state"] for row in rows]
+
+
 async def contents(app: RunningApp) -> dict[str, list[str]]:
     """Returns every row of every table as text; the dispatcher must be idle."""
     connection = await asyncpg.connect(app.database_url)

@@ -10,7 +10,7 @@ from tests.storage.conftest import Connect
 from tests.storage.database import LIFETIME, new_challenge, new_registration
 from tests.support.age import age
 from watchword.crypto import new_id, new_user_id, slot_of
-from watchword.mail.outbox import LeasedMail, OutboxKey, Recipient
+from watchword.mail.outbox import Candidate, LeasedMail, OutboxKey, Recipient
 from watchword.roles.model import Grants, Role
 from watchword.storage.transactions import PgTx
 
@@ -37,6 +37,10 @@ async def leased(tx: PgTx, **signs_in: object) -> LeasedMail:
     mail = await lease(tx, await queued(tx, **signs_in))
     assert mail is not None
     return mail
+
+
+def _waiting(*keys: OutboxKey) -> list[Candidate]:
+    return [Candidate(key, known_device=False) for key in keys]
 
 
 async def state_of(sql: Sql, key: OutboxKey) -> str:
@@ -115,7 +119,7 @@ async def test_a_queued_mail_holds_references_only(tx: PgTx, sql: Sql) -> None:
     await queued(tx, locale="de")
     [row] = await sql.fetch("SELECT * FROM outbox")
     assert set(row.keys()) == {
-        *("slot", "id", "kind", "challenge_id", "locale", "state", "attempts"),
+        *("slot", "id", "kind", "challenge_id", "locale", "state", "known_device", "attempts"),
         *("create_time", "next_time", "lease_id", "lease_expire_time", "end_time"),
     }
     assert (row["kind"], row["locale"], row["state"], row["attempts"]) == (
@@ -147,10 +151,54 @@ async def test_the_oldest_due_mails_are_the_candidates(
         "UPDATE outbox SET next_time = now() + interval '1 hour' WHERE id = $1", later.id
     )
     await sql.execute("UPDATE outbox SET state = 'sent' WHERE id = $1", sent.id)
-    assert await tx.outbox.candidates(limit=10) == [first, second]
-    assert await tx.outbox.candidates(limit=1) == [first]
+    assert await tx.outbox.candidates(limit=10) == _waiting(first, second)
+    assert await tx.outbox.candidates(limit=1) == _waiting(first)
     await age(database_url, LEASE)
-    assert await tx.outbox.candidates(limit=10) == [first, second, taken]
+    assert await tx.outbox.candidates(limit=10) == _waiting(first, second, taken)
+
+
+async def test_a_known_device_goes_first(tx: PgTx, database_url: str) -> None:
+    """Its mail comes before those that wait longer; among equals the oldest is the first."""
+    old = await queued(tx)
+    await age(database_url, timedelta(seconds=9))
+    known = [await _queued_by_known_device(tx) for _ in range(2)]
+    new = await queued(tx)
+    assert await tx.outbox.candidates(limit=10) == [
+        *(Candidate(key, known_device=True) for key in known),
+        *_waiting(old, new),
+    ]
+    assert await tx.outbox.candidates(limit=1) == [Candidate(known[0], known_device=True)]
+
+
+async def _queued_by_known_device(tx: PgTx) -> OutboxKey:
+    issued = await tx.challenges.insert(new_challenge())
+    assert issued is not None
+    key = OutboxKey(slot_of(issued.id), new_id(slot_of(issued.id)))
+    await tx.outbox.put(key.id, challenge_id=issued.id, locale=None, known_device=True)
+    return key
+
+
+async def test_a_mail_is_queued_once(tx: PgTx, sql: Sql) -> None:
+    """The same id again changes nothing, and says when the first was queued."""
+    issued = await tx.challenges.insert(new_challenge())
+    assert issued is not None
+    outbox_id = new_id(slot_of(issued.id))
+    assert await tx.outbox.queued_time(outbox_id) is None
+    for locale in ("de", "en"):
+        await tx.outbox.put(outbox_id, challenge_id=issued.id, locale=locale)
+    [row] = await sql.fetch("SELECT * FROM outbox")
+    assert row["locale"] == "de"
+    assert await tx.outbox.queued_time(outbox_id) == row["create_time"]
+
+
+async def test_the_mail_of_a_shadow_is_never_due(tx: PgTx) -> None:
+    """It is written like any other, and dropped."""
+    issued = await tx.challenges.insert(new_challenge())
+    assert issued is not None
+    key = OutboxKey(slot_of(issued.id), new_id(slot_of(issued.id)))
+    await tx.outbox.put(key.id, challenge_id=issued.id, locale=None, is_shadow=True)
+    assert await tx.outbox.candidates(limit=10) == []
+    assert await lease(tx, key) is None
 
 
 async def test_a_leased_mail_has_what_the_dispatcher_needs(tx: PgTx) -> None:
@@ -224,7 +272,7 @@ async def test_a_mail_to_be_retried_waits(tx: PgTx, database_url: str) -> None:
     assert await tx.outbox.retry_later(mail, delay=timedelta(seconds=60))
     assert await tx.outbox.candidates(limit=10) == []
     await age(database_url, timedelta(seconds=60))
-    assert await tx.outbox.candidates(limit=10) == [mail.key]
+    assert await tx.outbox.candidates(limit=10) == _waiting(mail.key)
     again = await lease(tx, mail.key)
     assert again is not None
     assert again.attempts == 2

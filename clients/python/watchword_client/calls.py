@@ -57,10 +57,18 @@ def send_otp(
     challenge_id: str | None = None,
     locale: str = "",
     client: ClientContext | None = None,
+    request_id: str = "",
 ) -> Call[pb.SendOtpResponse]:
-    """Mails a code to `email`, or the code of `challenge_id` again."""
+    """Mails a code to `email`, or the code of `challenge_id` again.
+
+    With a `request_id`, a UUID, it may be retried: the same one mails once.
+    """
     request = pb.SendOtpRequest(
-        email=email, challenge_id=challenge_id, locale=locale, client=client
+        email=email,
+        challenge_id=challenge_id,
+        locale=locale,
+        client=client,
+        request_id=request_id,
     )
     return Call("SendOtp", request, pb.SendOtpResponse)
 

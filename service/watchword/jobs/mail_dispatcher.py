@@ -2,22 +2,24 @@
 
 Several replicas may do so at once: each takes candidates in an order of its own and leases each by
 a conditional UPDATE, whose lease id fences off one that was too slow. A mail is tried until its
-code is used, ended or expired.
+code is used, ended or expired. Those that a known device asked for go first.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
+from itertools import groupby
 
 import structlog
 
 from watchword.crypto import KeyRing, jitter_seconds, new_id, shuffled
 from watchword.errors import Overloaded, StorageUnavailable
+from watchword.jobs.mail_limits import MailLimits
 from watchword.login.ports import Database
 from watchword.mail.locales import available, negotiate
 from watchword.mail.message import Message, MessageRejected
-from watchword.mail.outbox import LeasedMail, OutboxKey
+from watchword.mail.outbox import Candidate, LeasedMail, OutboxKey
 from watchword.mail.ports import Sender, SendFailed, SendRefused
 from watchword.mail.rendering import Renderer
 
@@ -25,8 +27,10 @@ from watchword.mail.rendering import Renderer
 POLL_SECONDS = 1.0
 BATCH = 200
 CONCURRENT_MAX = 8
-# Two providers may hang one after the other (senders/failover.py); the lease has to outlast both.
+# Two providers may hang one after the other (senders/failover.py); the lease has to outlast both,
+# and the wait for a limit before.
 SEND_TIMEOUT_SECONDS = 25.0
+LIMIT_WAIT_SECONDS = 1.0
 LEASE_LIFETIME = timedelta(seconds=30)
 DRAIN_SECONDS = 5.0
 MARK_AGAIN_SECONDS = 0.2
@@ -45,6 +49,7 @@ class MailDispatcher:
         keys: KeyRing,
         renderer: Renderer,
         senders: Sequence[Sender],
+        limits: MailLimits,
         *,
         code_lifetime: timedelta,
     ) -> None:
@@ -52,6 +57,7 @@ class MailDispatcher:
         self._keys = keys
         self._renderer = renderer
         self._senders = senders
+        self._limits = limits
         self._code_lifetime = code_lifetime
         self._wake = asyncio.Event()
         self._under_way: set[OutboxKey] = set()
@@ -72,19 +78,26 @@ class MailDispatcher:
                 self._under_way.discard(key)
                 places.release()
 
+        clock = asyncio.get_running_loop().time
         async with asyncio.TaskGroup() as deliveries:
             while True:
                 self._wake.clear()
-                keys = await self._candidates()
+                candidates = await self._candidates()
+                asked = clock()
+                outdated = False
                 # One slow mail keeps its own place and no other: the next begins as one comes free.
-                for key in shuffled([key for key in keys if key not in self._under_way]):
+                for key in _in_turn(candidates):
+                    if key in self._under_way:
+                        continue
                     await places.acquire()
-                    if self._draining:
+                    # Somebody who goes first may have come meanwhile.
+                    outdated = clock() - asked > POLL_SECONDS
+                    if self._draining or outdated:
                         places.release()
                         break
                     self._under_way.add(key)
                     deliveries.create_task(deliver(key))
-                if self._draining or len(keys) < BATCH:
+                if self._draining or not (outdated or len(candidates) == BATCH):
                     await self._wait()
 
     async def drain(self) -> None:
@@ -98,7 +111,7 @@ class MailDispatcher:
                 while self._under_way:
                     await asyncio.sleep(0.02)
 
-    async def _candidates(self) -> Sequence[OutboxKey]:
+    async def _candidates(self) -> Sequence[Candidate]:
         try:
             return await self._database.run_statement(lambda tx: tx.outbox.candidates(limit=BATCH))
         except (StorageUnavailable, Overloaded):
@@ -125,16 +138,18 @@ class MailDispatcher:
             _log.exception("mail put off by a defect", outbox_id=key.id)
 
     async def _send(self, mail: LeasedMail) -> None:
+        clock = asyncio.get_running_loop().time
+        ends = clock() + mail.time_left.total_seconds()
         message = await self._compose(mail)
         if message is None:
             await self._database.run_statement(lambda tx: tx.outbox.drop(mail))
             return
+        if not await self._may_leave(mail, message):
+            return
         async with AsyncExitStack() as taken:
             try:
                 # Not a moment after the code's end, however long a provider takes.
-                async with asyncio.timeout(
-                    min(SEND_TIMEOUT_SECONDS, mail.time_left.total_seconds())
-                ):
+                async with asyncio.timeout_at(min(clock() + SEND_TIMEOUT_SECONDS, ends)):
                     for sender in self._senders:
                         await taken.enter_async_context(sender.send(message))
             except (SendFailed, TimeoutError) as error:
@@ -150,6 +165,23 @@ class MailDispatcher:
             else:
                 await self._mark_sent(mail)
                 _log.info("mail sent", outbox_id=mail.key.id, attempts=mail.attempts)
+
+    async def _may_leave(self, mail: LeasedMail, message: Message) -> bool:
+        """Waits for a turn; where that takes longer, the mail goes back and its place to others."""
+        clock = asyncio.get_running_loop().time
+        give_back = clock() + LIMIT_WAIT_SECONDS
+        while True:
+            wait = await self._limits.take(message.recipient)
+            if wait is None:
+                return True
+            if clock() + wait.total_seconds() > give_back:
+                break
+            await asyncio.sleep(wait.total_seconds())
+        # A known device comes back at the first moment, the others spread out.
+        delay = wait if mail.known_device else _retry_delay(mail.attempts, wait)
+        _log.info("mail waits for a limit", outbox_id=mail.key.id)
+        await self._database.run_statement(lambda tx: tx.outbox.retry_later(mail, delay=delay))
+        return False
 
     async def _mark_sent(self, mail: LeasedMail) -> None:
         """Notes it, tried again while the code lives: a mail without the note is sent again."""
@@ -186,6 +218,13 @@ class MailDispatcher:
             # A key that has left the ring too early, or an address that no mail can carry.
             _log.error("mail dropped", outbox_id=mail.key.id, why=str(error))
             return None
+
+
+def _in_turn(candidates: Sequence[Candidate]) -> Iterator[OutboxKey]:
+    """Known devices first; among equals an order of this process's own, or all would collide."""
+    for _, equals in groupby(candidates, key=lambda candidate: candidate.known_device):
+        for candidate in shuffled(list(equals)):
+            yield candidate.key
 
 
 def _retry_delay(attempts: int, retry_after: timedelta | None = None) -> timedelta:

@@ -29,6 +29,9 @@ class LimitKind(StrEnum):
     CALLER = "caller"
     FAILURES = "failures"
     LONG_CODE = "long_code"
+    # Of the dispatcher: mail waits, nobody is refused.
+    INSTALLATION_MAILS = "installation_mails"
+    DOMAIN_MAILS = "domain_mails"
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,19 @@ class LimitsPolicy(Section):
         description="failed VerifyOtp with 13 characters from one client, or of one caller that "
         "gives no `client.ip`: rate or `off`",
     )
+    installation_mails: RateText = Field(
+        "100/1s",
+        description="mails that all replicas hand over together; further ones wait: rate or `off`",
+    )
+    domain_mails: RateText = Field(
+        "3600/1h",
+        description="mails to the addresses of one domain; further ones wait: rate or `off`",
+    )
+    domain_exempt: Annotated[str, AfterValidator(_checked_domains)] = Field(
+        "gmail.com,googlemail.com,outlook.com,hotmail.com,live.com,msn.com,yahoo.com,icloud.com,"
+        "me.com,aol.com,gmx.de,gmx.net,web.de,t-online.de,mail.ru,qq.com,163.com,proton.me",
+        description="domains of large providers, on which `DOMAIN_MAILS` does not apply",
+    )
     dotless_domains: Annotated[str, AfterValidator(_checked_domains)] = Field(
         "gmail.com,googlemail.com",
         description="domains whose mailboxes are the same with and without dots",

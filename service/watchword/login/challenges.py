@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from watchword.crypto import CodeSource, new_id, new_nonce, slot_of, slot_of_subject
+from watchword.crypto import CodeSource, new_id, new_nonce, new_user_id, slot_of
 from watchword.login.context import LoginContext
 from watchword.login.ports import Tx
 from watchword.otp.model import IssuedChallenge, NewChallenge, Purpose
@@ -21,24 +21,25 @@ class SignsIn:
 NOBODY = SignsIn()
 
 
-async def signing_in_owner(tx: Tx, user_id: UUID) -> SignsIn:
+async def signing_in(tx: Tx, owner_id: UUID | None) -> SignsIn:
     """Signs in the owner of an address, whose own spelling of it then gets the mail.
 
-    Nobody when the account is disabled: its challenges are shadows, by whichever RPC.
+    Nobody when the account is disabled: its challenges are shadows, by whichever RPC. Without an
+    owner the look-up is the same, for an id that nobody has.
     """
-    user = await tx.users.get(user_id)
+    user = await tx.users.get(new_user_id() if owner_id is None else owner_id)
     return SignsIn(user_id=user.id) if user is not None and user.active else NOBODY
 
 
-def new_source(ctx: LoginContext, subject_key: bytes) -> CodeSource:
-    """Draws the id and nonce of a sign-in challenge; its slot is the subject's.
+def new_source(ctx: LoginContext, subject_key: bytes, challenge_id: UUID) -> CodeSource:
+    """Draws the nonce of a sign-in challenge, whose slot is the subject's.
 
-    Before the transaction: one that is run again, or whose COMMIT was lost, keeps its id.
+    Before the transaction, like the id: one that is run again, or whose COMMIT was lost, keeps it.
     """
     return CodeSource(
         key_id=ctx.keys.signing_key_id,
         purpose=Purpose.SIGN_IN,
-        challenge_id=new_id(slot_of_subject(subject_key)),
+        challenge_id=challenge_id,
         subject_key=subject_key,
         nonce=new_nonce(),
     )
@@ -52,8 +53,8 @@ async def issue(
     *,
     mailbox_key: bytes,
     locale: str | None,
-) -> IssuedChallenge:
-    """Stores the challenge and, unless it is a shadow, queues its mail.
+) -> IssuedChallenge | None:
+    """Stores the challenge and queues its mail; None when its id was stored before.
 
     A subject whose failure budget is spent gets a long code, whether or not there is an account.
     """
@@ -68,11 +69,24 @@ async def issue(
             mailbox_key=mailbox_key,
         )
     )
-    if signs_in != NOBODY:
-        await queue_mail(tx, issued.id, locale=locale)
+    if issued is not None:
+        await queue_mail(
+            tx,
+            issued.id,
+            outbox_id=new_id(slot_of(issued.id)),
+            locale=locale,
+            is_shadow=signs_in == NOBODY,
+        )
     return issued
 
 
-async def queue_mail(tx: Tx, challenge_id: UUID, *, locale: str | None) -> None:
-    """Queues one mail with the challenge's code."""
-    await tx.outbox.put(new_id(slot_of(challenge_id)), challenge_id=challenge_id, locale=locale)
+async def queue_mail(
+    tx: Tx, challenge_id: UUID, *, outbox_id: UUID, locale: str | None, is_shadow: bool
+) -> None:
+    """Queues one mail with the challenge's code; for a shadow only the same work is done."""
+    await tx.outbox.put(
+        outbox_id,
+        challenge_id=challenge_id,
+        locale=locale,
+        is_shadow=is_shadow,
+    )

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from watchword.crypto import new_id, new_user_id, slot_of_subject
 from watchword.errors import EmailTaken, UsernameTaken
-from watchword.login.challenges import SignsIn, issue, new_source, signing_in_owner
+from watchword.login.challenges import SignsIn, issue, new_source, signing_in
 from watchword.login.context import LoginContext
 from watchword.login.ports import Tx
 from watchword.otp.model import IssuedChallenge
@@ -46,8 +46,9 @@ async def register(ctx: LoginContext, command: RegisterCommand) -> Registered:
     else:
         await ctx.limits.take_call(command.client)
     subject_key = ctx.keys.subject_key(command.email.account_key)
+    slot = slot_of_subject(subject_key)
     registration = Registration(
-        id=new_id(slot_of_subject(subject_key)),
+        id=new_id(slot),
         subject_key=subject_key,
         user_id=new_user_id(),
         full_name=command.full_name,
@@ -55,7 +56,7 @@ async def register(ctx: LoginContext, command: RegisterCommand) -> Registered:
         email=command.email.address,
         locale=command.locale,
     )
-    source = new_source(ctx, subject_key)
+    source = new_source(ctx, subject_key, new_id(slot))
 
     async def transaction(tx: Tx) -> Registered:
         owner_id = await tx.users.find_by_email(command.email.account_key)
@@ -69,10 +70,9 @@ async def register(ctx: LoginContext, command: RegisterCommand) -> Registered:
         expire_time = await tx.registrations.insert(registration, lifetime=REGISTRATION_LIFETIME)
         challenge = None
         if command.send_otp:
+            signs_in = await signing_in(tx, owner_id)
             if owner_id is None:
                 signs_in = SignsIn(registration_id=registration.id)
-            else:
-                signs_in = await signing_in_owner(tx, owner_id)
             challenge = await issue(
                 ctx, tx, source, signs_in, mailbox_key=mailbox_key, locale=command.locale
             )

@@ -22,6 +22,14 @@ class OutboxKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A mail that is due; those that a known device asked for go before all others."""
+
+    key: OutboxKey
+    known_device: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LeasedMail:
     """A mail that this dispatcher alone may send until the lease ends.
 
@@ -36,6 +44,7 @@ class LeasedMail:
     source: CodeSource
     code_length: int
     locale: str | None
+    known_device: bool
     user_id: UUID | None
     registration_id: UUID | None
     wanted: bool
@@ -52,13 +61,28 @@ class Recipient:
 
 
 class OutboxStore(Protocol):
-    """The queue of mails. Everything but `put` is the dispatcher's."""
+    """The queue of mails. Everything but `put` and `queued_time` is the dispatcher's."""
 
-    async def put(self, outbox_id: UUID, *, challenge_id: UUID, locale: str | None) -> None:
-        """Queues the code mail of a challenge, in the transaction that makes or resends it."""
+    async def put(
+        self,
+        outbox_id: UUID,
+        *,
+        challenge_id: UUID,
+        locale: str | None,
+        is_shadow: bool = False,
+        known_device: bool = False,
+    ) -> None:
+        """Queues the code mail of a challenge, in the transaction that makes or resends it.
 
-    async def candidates(self, *, limit: int) -> Sequence[OutboxKey]:
-        """Returns mails that are due and not leased, the oldest first."""
+        The same work for a shadow, whose mail is dropped from the start; nothing for an id that
+        was queued before.
+        """
+
+    async def queued_time(self, outbox_id: UUID) -> datetime | None:
+        """Returns when the mail was queued; its slot is its challenge's."""
+
+    async def candidates(self, *, limit: int) -> Sequence[Candidate]:
+        """Returns mails that are due and not leased: of known devices first, then the oldest."""
 
     async def lease(
         self, key: OutboxKey, *, lease_id: UUID, lifetime: timedelta

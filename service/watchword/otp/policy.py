@@ -48,3 +48,8 @@ class OtpPolicy(Section):
         description="how long a code verifies",
     )
     attempts_max: int = Field(5, ge=1, le=10, description="codes compared per challenge by its id")
+    require_challenge_id: bool = Field(
+        False,
+        description="refuse VerifyOtp by `email`: only who asked for a code can spend it (ASVS 5.0 "
+        "6.6.2)",
+    )

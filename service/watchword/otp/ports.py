@@ -17,8 +17,11 @@ from watchword.otp.policy import FailureBudget
 class ChallengeStore(Protocol):
     """Challenges: made, looked up, mailed again."""
 
-    async def insert(self, challenge: NewChallenge) -> IssuedChallenge:
-        """Stores the challenge."""
+    async def insert(self, challenge: NewChallenge) -> IssuedChallenge | None:
+        """Stores the challenge; None when its id was stored before."""
+
+    async def find_issued(self, challenge_id: UUID) -> tuple[IssuedChallenge, bool] | None:
+        """Returns the challenge as it was first answered, and whether it is live."""
 
     async def exists(self, challenge_id: UUID) -> bool:
         """Answers whether the challenge was stored, live or not."""

@@ -38,10 +38,11 @@ class ChallengeStore:
                                 attempts_by_email, user_id, registration_id, create_time,
                                 expire_time, mailbox_key)
         VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, $8, $9, now(), now() + $10::interval, $11)
+        ON CONFLICT (slot, id) DO NOTHING
         RETURNING expire_time, create_time
     """
 
-    async def insert(self, challenge: NewChallenge) -> IssuedChallenge:
+    async def insert(self, challenge: NewChallenge) -> IssuedChallenge | None:
         source = challenge.source
         row = await self._connection.fetchrow(
             self.INSERT,
@@ -57,13 +58,33 @@ class ChallengeStore:
             challenge.lifetime,
             challenge.mailbox_key,
         )
-        assert row is not None  # INSERT without ON CONFLICT answers its row or raises
+        if row is None:
+            return None
         return IssuedChallenge(
             id=source.challenge_id,
             code_form=challenge.code_form,
             expire_time=row["expire_time"],
             asked_time=row["create_time"],
         )
+
+    FIND_ISSUED = """
+        SELECT code_form, expire_time, create_time,
+               consume_time IS NULL AND end_time IS NULL AND expire_time > now() AS is_live
+        FROM challenges
+        WHERE slot = $1 AND id = $2
+    """
+
+    async def find_issued(self, challenge_id: UUID) -> tuple[IssuedChallenge, bool] | None:
+        row = await self._connection.fetchrow(self.FIND_ISSUED, slot_of(challenge_id), challenge_id)
+        if row is None:
+            return None
+        issued = IssuedChallenge(
+            id=challenge_id,
+            code_form=row["code_form"],
+            expire_time=row["expire_time"],
+            asked_time=row["create_time"],
+        )
+        return issued, row["is_live"]
 
     FIND_RESENDABLE = """
         SELECT code_form, expire_time, now() AS asked_time, mailbox_key,

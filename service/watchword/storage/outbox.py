@@ -1,11 +1,11 @@
 """The queue of mails."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from watchword.crypto import slot_of
-from watchword.mail.outbox import LeasedMail, OutboxKey, Recipient
+from watchword.mail.outbox import Candidate, LeasedMail, OutboxKey, Recipient
 from watchword.storage.otp import source_of
 from watchword.storage.pool import Connection
 
@@ -16,31 +16,54 @@ class OutboxStore:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    # $1 slot, $2 id, $3 challenge id, $4 locale
+    # $1 slot, $2 id, $3 challenge id, $4 locale, $5 state, $6 whether a known device asked
     PUT = """
-        INSERT INTO outbox (slot, id, kind, challenge_id, locale, state, attempts, create_time,
-                            next_time)
-        VALUES ($1, $2, 'otp', $3, $4, 'pending', 0, now(), now())
+        INSERT INTO outbox (slot, id, kind, challenge_id, locale, state, known_device, attempts,
+                            create_time, next_time)
+        VALUES ($1, $2, 'otp', $3, $4, $5, $6, 0, now(), now())
+        ON CONFLICT (slot, id) DO NOTHING
     """
 
-    async def put(self, outbox_id: UUID, *, challenge_id: UUID, locale: str | None) -> None:
+    async def put(
+        self,
+        outbox_id: UUID,
+        *,
+        challenge_id: UUID,
+        locale: str | None,
+        is_shadow: bool = False,
+        known_device: bool = False,
+    ) -> None:
         await self._connection.execute(
-            self.PUT, slot_of(challenge_id), outbox_id, challenge_id, locale
+            self.PUT,
+            slot_of(challenge_id),
+            outbox_id,
+            challenge_id,
+            locale,
+            "dropped" if is_shadow else "pending",
+            known_device,
         )
+
+    QUEUED_TIME = "SELECT create_time FROM outbox WHERE slot = $1 AND id = $2"
+
+    async def queued_time(self, outbox_id: UUID) -> datetime | None:
+        queued: datetime | None = await self._connection.fetchval(
+            self.QUEUED_TIME, slot_of(outbox_id), outbox_id
+        )
+        return queued
 
     # sql-rules: all slots (the dispatcher's candidates)
     CANDIDATES = """
-        SELECT slot, id
+        SELECT slot, id, known_device
         FROM outbox
         WHERE state = 'pending' AND next_time <= now()
           AND (lease_expire_time IS NULL OR lease_expire_time <= now())
-        ORDER BY next_time
+        ORDER BY known_device DESC, next_time
         LIMIT $1
     """
 
-    async def candidates(self, *, limit: int) -> Sequence[OutboxKey]:
+    async def candidates(self, *, limit: int) -> Sequence[Candidate]:
         rows = await self._connection.fetch(self.CANDIDATES, limit)
-        return [OutboxKey(row["slot"], row["id"]) for row in rows]
+        return [Candidate(OutboxKey(row["slot"], row["id"]), row["known_device"]) for row in rows]
 
     # $1 slot, $2 id, $3 lease id, $4 how long the lease lasts
     LEASE = """
@@ -50,8 +73,9 @@ class OutboxStore:
         WHERE o.slot = $1 AND o.id = $2 AND o.state = 'pending'
           AND (o.lease_expire_time IS NULL OR o.lease_expire_time <= now())
           AND c.slot = $1 AND c.id = o.challenge_id
-        RETURNING o.attempts, o.locale, c.id AS challenge_id, c.purpose, c.subject_key, c.nonce,
-                  c.key_id, c.code_form, c.user_id, c.registration_id, o.create_time AS queued_time,
+        RETURNING o.attempts, o.locale, o.known_device, o.create_time AS queued_time,
+                  c.id AS challenge_id, c.purpose, c.subject_key, c.nonce, c.key_id, c.code_form,
+                  c.user_id, c.registration_id,
                   c.consume_time IS NULL AND c.end_time IS NULL AND c.expire_time > now() AS wanted,
                   c.expire_time - now() AS time_left
     """
@@ -69,6 +93,7 @@ class OutboxStore:
             source=source_of(row),
             code_length=row["code_form"],
             locale=row["locale"],
+            known_device=row["known_device"],
             user_id=row["user_id"],
             registration_id=row["registration_id"],
             wanted=row["wanted"],

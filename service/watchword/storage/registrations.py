@@ -89,7 +89,7 @@ class RegistrationStore:
         )
         return expire_time
 
-    # $1 slot, $2 subject, $3 how long it has to live from now on
+    # $1 slot, $2 subject, $3 how long it has to live from now on, $4 whether it is wanted
     BIND_NEWEST = """
         UPDATE registrations
         SET expire_time = GREATEST(expire_time, now() + $3::interval)
@@ -97,7 +97,7 @@ class RegistrationStore:
           AND id = (
               SELECT id
               FROM registrations
-              WHERE slot = $1 AND subject_key = $2 AND expire_time > now()
+              WHERE slot = $1 AND subject_key = $2 AND expire_time > now() AND $4
               ORDER BY create_time DESC, id DESC
               LIMIT 1
           )
@@ -105,9 +105,11 @@ class RegistrationStore:
         RETURNING id, subject_key, user_id, full_name, username, email, locale
     """
 
-    async def bind_newest(self, subject_key: bytes, *, lifetime: timedelta) -> Registration | None:
+    async def bind_newest(
+        self, subject_key: bytes, *, lifetime: timedelta, wanted: bool = True
+    ) -> Registration | None:
         row = await self._connection.fetchrow(
-            self.BIND_NEWEST, slot_of_subject(subject_key), subject_key, lifetime
+            self.BIND_NEWEST, slot_of_subject(subject_key), subject_key, lifetime, wanted
         )
         return None if row is None else _registration_of(row)
 

@@ -1,17 +1,20 @@
 """watchword.v1.AuthService: each method is parse, call, convert."""
 
 from typing import Any
+from uuid import UUID
 
 from watchword.callers.model import Scope
+from watchword.errors import RequestInvalid, Violation
 from watchword.login import sessions
 from watchword.login.context import LoginContext
 from watchword.login.register import RegisterCommand, register
-from watchword.login.send_otp import resend_otp, send_otp
+from watchword.login.send_otp import SendOtpCommand, send_otp
 from watchword.login.verify_otp import VerifyOtpCommand, verify_otp
 from watchword.sessions.model import Client
 from watchword.transport import convert
 from watchword.transport.pipeline import Method
 from watchword.transport.validation import check
+from watchword.users.model import EmailAddress
 from watchword_client._gen.watchword.v1 import auth_service_pb2 as pb
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["AuthService"].full_name
@@ -59,21 +62,21 @@ class AuthService:
 
     async def send_otp(self, request: pb.SendOtpRequest, caller: str) -> pb.SendOtpResponse:
         values = check(request)
-        client = _client(values, caller)
-        if "challenge_id" in values:
-            issued = await resend_otp(
-                self._ctx, values["challenge_id"], locale=values["locale"], client=client
-            )
-        else:
-            issued = await send_otp(
-                self._ctx, values["email"], locale=values["locale"], client=client
-            )
+        command = SendOtpCommand(
+            target=_target(values),
+            locale=values["locale"],
+            client=_client(values, caller),
+            request_id=values["request_id"],
+        )
+        issued = await send_otp(self._ctx, command)
         return pb.SendOtpResponse(challenge=convert.challenge(issued))
 
     async def verify_otp(self, request: pb.VerifyOtpRequest, caller: str) -> pb.VerifyOtpResponse:
         values = check(request)
+        if "email" in values and self._ctx.otp.require_challenge_id:
+            raise RequestInvalid([Violation("email", "is not accepted here; set `challenge_id`")])
         command = VerifyOtpCommand(
-            target=values["challenge_id"] if "challenge_id" in values else values["email"],
+            target=_target(values),
             code=values["code"],
             client=_client(values, caller),
         )
@@ -107,6 +110,11 @@ class AuthService:
         else:
             grants = (await sessions.live_session(self._ctx, values["session_token"])).grants
         return pb.GetRolesResponse(roles=grants.roles, permissions=grants.permissions)
+
+
+def _target(values: dict[str, Any]) -> EmailAddress | UUID:
+    target: EmailAddress | UUID = values.get("challenge_id") or values["email"]
+    return target
 
 
 def _client(values: dict[str, Any], caller: str) -> Client:

@@ -43,6 +43,10 @@ def _uuid(text: str) -> UUID:
     return UUID(text)
 
 
+def _optional_uuid(text: str) -> UUID | None:
+    return _uuid(text) if text else None
+
+
 def _code(text: str) -> PresentedCode:
     if not text:
         raise ValueRejected("is required")
@@ -85,6 +89,7 @@ RULES: dict[str, Rule] = {
     "SendOtpRequest.email": _EMAIL,
     "SendOtpRequest.challenge_id": _ID,
     "SendOtpRequest.locale": _LOCALE,
+    "SendOtpRequest.request_id": Rule(_optional_uuid, UUID_MAX),
     "VerifyOtpRequest.challenge_id": _ID,
     "VerifyOtpRequest.email": _EMAIL,
     "VerifyOtpRequest.code": Rule(_code, CODE_MAX),

@@ -50,8 +50,13 @@ class RegistrationStore(Protocol):
     async def insert(self, registration: Registration, *, lifetime: timedelta) -> datetime:
         """Stores the registration and returns when it ends."""
 
-    async def bind_newest(self, subject_key: bytes, *, lifetime: timedelta) -> Registration | None:
-        """Returns the subject's newest live registration, its end at least `lifetime` from now."""
+    async def bind_newest(
+        self, subject_key: bytes, *, lifetime: timedelta, wanted: bool = True
+    ) -> Registration | None:
+        """Returns the subject's newest live registration, its end at least `lifetime` from now.
+
+        Not `wanted`: the same look-up, which finds none and moves nothing.
+        """
 
     async def get(self, registration_id: UUID) -> Registration | None:
         """Returns the registration, live or not."""

@@ -37,16 +37,18 @@ class RegisterResponse(_message.Message):
     def __init__(self, user_id: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., challenge: _Optional[_Union[_resources_pb2.Challenge, _Mapping]] = ...) -> None: ...
 
 class SendOtpRequest(_message.Message):
-    __slots__ = ("email", "challenge_id", "locale", "client")
+    __slots__ = ("email", "challenge_id", "locale", "client", "request_id")
     EMAIL_FIELD_NUMBER: _ClassVar[int]
     CHALLENGE_ID_FIELD_NUMBER: _ClassVar[int]
     LOCALE_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     email: str
     challenge_id: str
     locale: str
     client: _resources_pb2.ClientContext
-    def __init__(self, email: _Optional[str] = ..., challenge_id: _Optional[str] = ..., locale: _Optional[str] = ..., client: _Optional[_Union[_resources_pb2.ClientContext, _Mapping]] = ...) -> None: ...
+    request_id: str
+    def __init__(self, email: _Optional[str] = ..., challenge_id: _Optional[str] = ..., locale: _Optional[str] = ..., client: _Optional[_Union[_resources_pb2.ClientContext, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class SendOtpResponse(_message.Message):
     __slots__ = ("challenge",)

@@ -113,9 +113,9 @@ class AuthServiceServicer(object):
         characters; `code_length` says so.
 
         Errors: INVALID_ARGUMENT REQUEST_INVALID; FAILED_PRECONDITION CHALLENGE_CLOSED when the
-        challenge to resend is used, ended or expired, or never was; RESOURCE_EXHAUSTED RATE_LIMITED at
-        the same call whether or not the address has an account. A retry is safe and costs one more
-        mail.
+        challenge to resend, or the one of this `request_id`, is used, ended or expired, or never was;
+        RESOURCE_EXHAUSTED RATE_LIMITED at the same call whether or not the address has an account. A
+        retry with the same `request_id` is safe; without one it costs one more mail.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
