@@ -97,8 +97,8 @@ format: build ## Format everything
 proto: .venv-proto/installed ## Generate the stubs of clients/python from proto/
 	.venv-proto/bin/python proto/generate.py
 
-docs: build ## Generate docs/configuration.md and docs/errors.md
-	$(BIN)/python docs/generate.py
+docs: build ## Generate docs/configuration.md, docs/errors.md and the tables of docs/limits.md
+	$(BIN)/python -m docs.generate
 
 bench: .venv/installed ## Measure sign-ins and session checks, with the core built for release
 	@$(BIN)/$(PIP) --no-deps --no-build-isolation -e clients/python

@@ -1,7 +1,8 @@
 """Generates the pages that repeat what stands elsewhere; run by `make docs`.
 
 docs/configuration.md comes from the models of the settings, docs/errors.md from the comments of
-error_reason.proto and from the table in transport/errors.py; where those two differ it fails.
+error_reason.proto and from the table in transport/errors.py; where those two differ it fails. Of
+docs/limits.md only the tables of arithmetic.py are made.
 """
 
 import json
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from docs.arithmetic import with_tables
 from watchword import reference
 from watchword.config import PREFIX, REQUIRED_BY_SENDER, REQUIRED_BY_SERVE, RESERVED
 from watchword.errors import Reason
@@ -149,6 +151,8 @@ def _literal(example: str) -> str:
 def main() -> None:
     (DOCS / "configuration.md").write_text(configuration_page())
     (DOCS / "errors.md").write_text(errors_page(PROTO.read_text()))
+    limits = DOCS / "limits.md"
+    limits.write_text(with_tables(limits.read_text()))
 
 
 if __name__ == "__main__":
