@@ -16,6 +16,7 @@ from watchword.otp.policy import (
     ATTEMPTS_BY_EMAIL_MAX,
     DAY,
     FAILURE_BUDGET,
+    IN_A_ROW_KEPT,
     LONG_CODE_FORM,
     MONTH,
     NEWEST_BY_EMAIL,
@@ -29,16 +30,13 @@ END = "<!-- /arithmetic -->"
 OTP = OtpPolicy()
 LIMITS = LimitsPolicy()
 
-# The installation's level and the limit of the dispatcher, as OtpPolicy, otp/level.py and
-# LimitsPolicy will have them.
+# The installation's level, as OtpPolicy and otp/level.py will have
+# them.
 EIGHT_DIGITS_PER_MINUTE = 60
 EIGHT_DIGITS_PER_DAY = 2000
 LONG_CODES_PER_MINUTE = 600
 CALM_TIME = timedelta(hours=6)
-INSTALLATION_MAILS = "100/1s"
 
-# jobs/purger.py removes a budget so long after its last charge, and the count in a row with it.
-BUDGET_KEPT = MONTH
 # A code that was mailed before the level rose keeps one attempt in each of the two lanes.
 ATTEMPTS_AFTER_RISE = 2
 LONG_CODE_BITS = 5 * LONG_CODE_FORM
@@ -84,7 +82,7 @@ def compared(days: int, budget: FailureBudget, *, owner_signs_in: bool) -> int:
     by_day: list[int] = []
     in_a_row = 0
     for _ in range(days):
-        if not any(by_day[-BUDGET_KEPT.days :]):
+        if not any(by_day[-IN_A_ROW_KEPT.days :]):
             in_a_row = 0
         room = min(budget.in_day, budget.in_month - sum(by_day[-(MONTH.days - 1) :]))
         if not owner_signs_in:
@@ -200,13 +198,11 @@ def _account_table() -> str:
         often = {
             days: compared(days, budget, owner_signs_in=True) for days in (1, MONTH.days, YEAR_DAYS)
         }
-        seldom = compared(YEAR_DAYS, budget, owner_signs_in=False)
         for span, units in (
             ("any 24 hours", often[1]),
             (f"any {MONTH.days} days", often[MONTH.days]),
             (f"any {YEAR_DAYS} days, the owner signs in now and then", often[YEAR_DAYS]),
             ("in a row, nobody signs in", budget.in_a_row),
-            (f"any {YEAR_DAYS} days, nobody signs in", seldom),
         ):
             chances = (odds(units * chance(digits)) for digits in LENGTHS)
             lines.append(_row(f"{span}{lane}", f"{units:,}", *chances))
@@ -224,7 +220,7 @@ def _spray_table() -> str:
         "lets it fall",
         "clients for that",
     )
-    most = int(per_day(INSTALLATION_MAILS) / DAY_SECONDS)
+    most = int(per_day(LIMITS.installation_mails) / DAY_SECONDS)
     for rate in (1, 10, most, 10 * most):
         row = spray(rate)
         takeovers = (row.first_day, row.month_mean, row.below, row.above, row.in_turns)

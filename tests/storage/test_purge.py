@@ -40,6 +40,7 @@ VERIFIER = bytes(32)
 REMOVE: dict[str, Remove] = {
     "challenges": lambda store, before: store.challenges(dead_before=before),
     "budgets": lambda store, before: store.budgets(dead_before=before),
+    "settled budgets": lambda store, before: store.settled_budgets(dead_before=before),
     "registrations": lambda store, before: store.registrations(dead_before=before),
     "holds": lambda store, before: store.holds(dead_before=before),
     "expired sessions": lambda store, before: store.expired_sessions(dead_before=before),
@@ -51,6 +52,7 @@ REMOVE: dict[str, Remove] = {
 ENDS = {
     "challenges": "SELECT expire_time FROM challenges",
     "budgets": "SELECT charge_time FROM subject_budgets",
+    "settled budgets": "SELECT charge_time FROM subject_budgets",
     "registrations": "SELECT expire_time FROM registrations",
     "holds": "SELECT timestamptz 'epoch' + hold_expire_us * interval '1 us' FROM identifiers",
     "expired sessions": "SELECT expire_time FROM sessions",
@@ -62,6 +64,7 @@ ENDS = {
 REVIVE = {
     "challenges": "UPDATE challenges SET expire_time = now() + interval '2 years'",
     "budgets": "UPDATE subject_budgets SET charge_time = now() + interval '2 years'",
+    "settled budgets": "UPDATE subject_budgets SET in_a_row = 1",
     "registrations": "UPDATE registrations SET expire_time = now() + interval '2 years'",
     "holds": "UPDATE identifiers SET hold_expire_us = hold_expire_us * 2",
     "expired sessions": "UPDATE sessions SET expire_time = now() + interval '2 years'",
@@ -104,7 +107,7 @@ async def store_row(tx: PgTx, sql: Sql, kind: str) -> None:
     """Stores the one row of this kind; a session also has its user, and its cause of death."""
     if kind == "challenges":
         await tx.challenges.insert(new_challenge())
-    elif kind == "budgets":
+    elif kind in ("budgets", "settled budgets"):
         challenge = await tx.challenges.insert(new_challenge())
         await tx.attempts.charge_by_id(
             challenge.id,
@@ -113,6 +116,8 @@ async def store_row(tx: PgTx, sql: Sql, kind: str) -> None:
             attempts_max=5,
             budget=FAILURE_BUDGET,
         )
+        if kind == "settled budgets":
+            await sql.execute("UPDATE subject_budgets SET in_a_row = 0")
     elif kind == "registrations":
         await tx.registrations.insert(new_registration(), lifetime=HOUR)
     elif kind == "holds":

@@ -11,7 +11,8 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from tests.storage.database import HOUR, new_challenge, new_registration, open_database
+from tests.storage.budgets import by_id, live
+from tests.storage.database import HOUR, new_challenge, new_registration, open_database, subject
 from tests.support.age import age
 from watchword.audit.model import Action, AuditSettings, Event
 from watchword.crypto import SLOTS, new_id
@@ -92,6 +93,33 @@ async def test_a_kind_that_fails_stops_neither_the_others_nor_the_purger(
             await until(sql, "SELECT count(*) = 0 FROM challenges")
     assert events(log, "purge put off")[0]["error"] == "StorageUnavailable"
     assert events(log, "database unavailable")[0]["error"] == "QueryCanceledError"
+
+
+async def test_failures_in_a_row_outlive_the_longest_window(
+    tx: PgTx, sql: Sql, database_url: str
+) -> None:
+    """After 30 days a budget goes once somebody has signed in; failures in a row stay for a year.
+
+    Seen to fail with the purger's year made a month: a guesser who rests for 30 days could begin
+    again at 0 of 100 (NIST SP 800-63B-4, 3.2.2).
+    """
+    for name, in_a_row in (("settled", 0), ("guessed", 1)):
+        assert (await by_id(tx, await live(tx, sql, name=name))).sources
+        await sql.execute(
+            "UPDATE subject_budgets SET in_a_row = $1 WHERE subject_key = $2",
+            in_a_row,
+            subject(name),
+        )
+    async with open_database(database_url) as database, purging(database):
+        await age(database_url, timedelta(days=31))
+        await until(sql, "SELECT count(*) = 1 FROM subject_budgets")
+        await age(database_url, timedelta(days=333))
+        await tx.registrations.insert(new_registration(), lifetime=HOUR)
+        await age(database_url, HOUR * 3)
+        await until(sql, "SELECT count(*) = 0 FROM registrations")
+        assert await sql.fetchval("SELECT in_a_row FROM subject_budgets") == 1
+        await age(database_url, timedelta(days=2))
+        await until(sql, "SELECT count(*) = 0 FROM subject_budgets")
 
 
 async def test_audit_events_have_a_retention_of_their_own(

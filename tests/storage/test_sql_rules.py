@@ -25,6 +25,7 @@ ALL_SLOTS = {
     "outbox.py:OutboxStore.CANDIDATES",
     "purge.py:PurgeStore.AUDIT_EVENTS",
     "purge.py:PurgeStore.BUDGETS",
+    "purge.py:PurgeStore.SETTLED_BUDGETS",
     "purge.py:PurgeStore.CHALLENGES",
     "purge.py:PurgeStore.EXPIRED_SESSIONS",
     "purge.py:PurgeStore.REGISTRATIONS",

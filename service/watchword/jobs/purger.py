@@ -19,7 +19,7 @@ from watchword.audit.model import AuditSettings
 from watchword.crypto import SLOTS, jitter_seconds, shuffled
 from watchword.errors import Overloaded, StorageUnavailable
 from watchword.login.ports import PURGE_BATCH, Database, PurgeStore
-from watchword.otp.policy import MONTH
+from watchword.otp.policy import IN_A_ROW_KEPT, MONTH
 from watchword.settings import Duration, Section
 
 # After a full batch the purger rests nine times as long as that took: it works at most a tenth
@@ -131,7 +131,8 @@ class Purger:
         return [
             ("challenges", lambda purge: purge.challenges(dead_before=over)),
             # No setting: whatever still counts in a budget's longer window has to stay.
-            ("budgets", lambda purge: purge.budgets(dead_before=present - MONTH)),
+            ("budgets", lambda purge: purge.settled_budgets(dead_before=present - MONTH)),
+            ("budgets", lambda purge: purge.budgets(dead_before=present - IN_A_ROW_KEPT)),
             ("registrations", lambda purge: purge.registrations(dead_before=over)),
             ("holds", lambda purge: purge.holds(dead_before=over)),
             ("sessions", lambda purge: purge.expired_sessions(dead_before=dead)),

@@ -57,6 +57,9 @@ class PurgeStore(Protocol):
     async def budgets(self, *, dead_before: datetime) -> int:
         """Removes failure budgets that were not charged since."""
 
+    async def settled_budgets(self, *, dead_before: datetime) -> int:
+        """Removes those of them without a failure in a row: somebody signed in after the last."""
+
     async def registrations(self, *, dead_before: datetime) -> int:
         """Removes expired registrations; a challenge that one is bound to expires no later."""
 

@@ -64,6 +64,22 @@ class PurgeStore:
         return await self._remove(self.BUDGETS, dead_before)
 
     # sql-rules: all slots (purge)
+    SETTLED_BUDGETS = """
+        DELETE FROM subject_budgets
+        WHERE (slot, subject_key) IN (
+            SELECT slot, subject_key
+            FROM subject_budgets
+            WHERE charge_time < $1 AND in_a_row = 0
+            ORDER BY charge_time
+            LIMIT 100
+        )
+          AND (charge_time < $1 AND in_a_row = 0) IS TRUE
+    """
+
+    async def settled_budgets(self, *, dead_before: datetime) -> int:
+        return await self._remove(self.SETTLED_BUDGETS, dead_before)
+
+    # sql-rules: all slots (purge)
     REGISTRATIONS = """
         DELETE FROM registrations
         WHERE (slot, id) IN (
