@@ -19,8 +19,8 @@ LONG_CODE_FORM = 13
 # The windows of a failure budget.
 DAY = timedelta(hours=24)
 MONTH = timedelta(days=30)
-# How long failures in a row are remembered: NIST SP 800-63B-4, 3.2.2 knows no end of that, and a row
-# for whatever was guessed at once cannot stay for ever.
+# How long failures in a row are remembered: NIST SP 800-63B-4, 3.2.2 knows no end of that, but a
+# row for whatever was guessed at once cannot stay for ever.
 IN_A_ROW_KEPT = timedelta(days=365)
 
 
