@@ -286,3 +286,27 @@ async def test_a_server_that_freezes_at_the_end(
     assert list(found) == NAMES
     assert only(found["code level"])[0] is Level.OK
     assert only(found["database"])[0] is Level.OK
+
+
+async def test_a_raised_code_level_is_found(database_url: str) -> None:
+    """The higher level of the two with its end, while it lasts."""
+    await fetch(
+        database_url,
+        """
+        UPDATE installation
+        SET eight_digits_until_us = (extract(epoch FROM now()) * 1000000)::bigint + 3600000000,
+            long_codes_until_us = (extract(epoch FROM now()) * 1000000)::bigint + 1800000000
+        """,
+    )
+    [end] = await fetch(
+        database_url, "SELECT to_timestamp(long_codes_until_us / 1000000) FROM installation"
+    )
+    level, message = only((await found_on(database_url))["code level"])
+    assert level is Level.WARNING
+    assert "at least 13 characters" in message
+    assert f"until {end[0]:%Y-%m-%d %H:%M} UTC" in message
+    await age(database_url, timedelta(minutes=30))
+    level, message = only((await found_on(database_url))["code level"])
+    assert "at least 8 characters" in message
+    await age(database_url, timedelta(minutes=30))
+    assert only((await found_on(database_url))["code level"])[0] is Level.OK

@@ -95,7 +95,7 @@ class InstallationStore:
                 long_codes_until_us, (extract(epoch FROM now()) * 1000000)::bigint + $2::bigint)
         WHERE id = 1
           AND (eight_digits_until_us <= (extract(epoch FROM now()) * 1000000)::bigint
-               OR ($2 IS NOT NULL
+               OR ($2::bigint IS NOT NULL
                    AND long_codes_until_us <= (extract(epoch FROM now()) * 1000000)::bigint))
         RETURNING id
     """
@@ -113,7 +113,7 @@ class InstallationStore:
                 long_codes_until_us, (extract(epoch FROM now()) * 1000000)::bigint + $2::bigint)
         WHERE id = 1
           AND eight_digits_until_us > (extract(epoch FROM now()) * 1000000)::bigint
-          AND ($2 IS NULL
+          AND ($2::bigint IS NULL
                OR long_codes_until_us > (extract(epoch FROM now()) * 1000000)::bigint)
           AND (eight_digits_until_us + $3::bigint
                < (extract(epoch FROM now()) * 1000000)::bigint + $1::bigint
