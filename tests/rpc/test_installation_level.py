@@ -184,6 +184,7 @@ async def test_an_alarm_tells_nothing_of_accounts(app: RunningApp) -> None:
     async with wire_to(app) as wire:
         for round_, level in enumerate(CodeLevel):
             if level is not CodeLevel.CALM:
+                # What the transcripts themselves leave to the next threshold.
                 await spray(app, EIGHT_FROM - 2 * round_, start=10 * round_)
                 await until_level(app, level)
             for name, steps in transcripts.items():
