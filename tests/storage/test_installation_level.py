@@ -17,7 +17,7 @@ from watchword.errors import StorageUnavailable
 from watchword.jobs.level_watch import LevelWatch
 from watchword.login.ports import Database
 from watchword.observability.logging import LogSettings, configure_logging
-from watchword.otp.level import CALM_TIME, CodeLevel, Standing
+from watchword.otp.level import CALM_TIME, EXTEND_AFTER, CodeLevel, Standing
 from watchword.otp.policy import FAILURE_BUDGET, FAILURE_STRIPES, OtpPolicy
 from watchword.storage.pool import Isolation
 from watchword.storage.transactions import PgTx
@@ -272,6 +272,27 @@ async def test_a_level_that_has_ended_is_raised_and_not_extended(tx: PgTx, sql: 
     assert not await tx.installation.raise_level(EIGHT, lasts=CALM_TIME)
     assert await tx.installation.raise_level(LONG, lasts=CALM_TIME)
     assert await level(tx) is LONG
+
+
+@pytest.mark.parametrize("one", [EIGHT, LONG])
+async def test_replicas_that_extend_at_once_move_the_end_once(
+    tx: PgTx, sql: Sql, database_url: str, one: CodeLevel
+) -> None:
+    """The second of two writes nothing within the minute.
+
+    Seen to fail with the time since the last move taken out of EXTEND.
+    """
+    await tx.installation.raise_level(one, lasts=CALM_TIME)
+    for _ in range(2):
+        raised = await sql.fetchrow(ENDS)
+        await tx.installation.extend_level(one, lasts=CALM_TIME, not_within=EXTEND_AFTER)
+        assert await sql.fetchrow(ENDS) == raised
+        await age(database_url, EXTEND_AFTER)
+        aged = await sql.fetchrow(ENDS)
+        await tx.installation.extend_level(one, lasts=CALM_TIME, not_within=EXTEND_AFTER)
+        moved = await sql.fetchrow(ENDS)
+        assert moved[0] - aged[0] > 59 * SECOND_US
+        assert (moved[1] == moved[0]) == (one is LONG)
 
 
 async def test_a_level_does_not_spend_a_budget(tx: PgTx) -> None:
