@@ -114,8 +114,8 @@ async def test_a_spray_over_accounts_is_answered_by_longer_codes(three: Processe
     of the codes mailed before no more than one more is compared in each lane, the right ones among
     them.
 
-    Seen to fail with the watch looking every 3 seconds, with the level kept from CHARGE_BY_ID and
-    from CHARGE_BY_EMAIL, and with a wrong code answered before it is counted.
+    Seen to fail with the watch looking every 3 seconds, and with the level's condition taken out of
+    CHARGE_BY_ID and of CHARGE_BY_EMAIL.
     """
     addresses = [process.ready["api"] for process in three]
     first = three[0]
