@@ -56,7 +56,12 @@ class OtpPolicy(Section):
         le=1_000_000,
         description="wrong codes a minute, of everybody, from which new codes have 8 digits",
     )
-    eight_digits_per_day: int = Field(2000, ge=1, le=1_000_000, description="likewise, in 24 hours")
+    eight_digits_per_day: int = Field(
+        2000,
+        ge=1,
+        le=1_000_000,
+        description="wrong codes in 24 hours, of everybody, from which new codes have 8 digits",
+    )
     long_codes_per_minute: int = Field(
         600,
         ge=1,
