@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from watchword.limits.model import Rate, parse_rate
 from watchword.limits.policy import LimitsPolicy
+from watchword.otp.level import CALM_TIME
 from watchword.otp.policy import (
     ATTEMPTS_BY_EMAIL_MAX,
     DAY,
@@ -29,13 +30,6 @@ END = "<!-- /arithmetic -->"
 
 OTP = OtpPolicy()
 LIMITS = LimitsPolicy()
-
-# The installation's level, as OtpPolicy and otp/level.py will have
-# them.
-EIGHT_DIGITS_PER_MINUTE = 60
-EIGHT_DIGITS_PER_DAY = 2000
-LONG_CODES_PER_MINUTE = 600
-CALM_TIME = timedelta(hours=6)
 
 # A code that was mailed before the level rose keeps one attempt in each of the two lanes.
 ATTEMPTS_AFTER_RISE = 2
@@ -113,13 +107,11 @@ def spray(mails_per_second: int) -> Spray:
     first_day = sprayed(mails, room=FAILURE_BUDGET.in_day)
     month = sprayed(mails * MONTH.days, room=FAILURE_BUDGET.in_month)
     mean = Fraction(month, MONTH.days)
-    below = min(
-        mean,
-        Fraction(min(EIGHT_DIGITS_PER_DAY - 1, (EIGHT_DIGITS_PER_MINUTE - 1) * DAY_MINUTES)),
-    )
-    above = min(mean, Fraction((LONG_CODES_PER_MINUTE - 1) * DAY_MINUTES))
+    unnoticed = min(OTP.eight_digits_per_day - 1, (OTP.eight_digits_per_minute - 1) * DAY_MINUTES)
+    below = min(mean, Fraction(unnoticed))
+    above = min(mean, Fraction((OTP.long_codes_per_minute - 1) * DAY_MINUTES))
     live = mails_per_second * (OTP.lifetime // timedelta(seconds=1))
-    in_turn = (EIGHT_DIGITS_PER_DAY + ATTEMPTS_AFTER_RISE * live) * ratio(DAY, DAY + CALM_TIME)
+    in_turn = (OTP.eight_digits_per_day + ATTEMPTS_AFTER_RISE * live) * ratio(DAY, DAY + CALM_TIME)
     return Spray(
         mails_per_second,
         clients_needed(mails_per_second, first_day),

@@ -18,12 +18,14 @@ from watchword.audit.refusals import Refusals
 from watchword.config import Config
 from watchword.crypto import KeyRing
 from watchword.jobs.audit_writer import AuditWriter
+from watchword.jobs.level_watch import LevelWatch
 from watchword.jobs.mail_dispatcher import MailDispatcher
 from watchword.jobs.mail_limits import MailLimits
 from watchword.jobs.purger import Purger
 from watchword.jobs.readiness import Readiness
 from watchword.jobs.supervisor import Supervisor
 from watchword.login.context import LoginContext
+from watchword.login.failures import FailureCounter
 from watchword.login.limits import Limits
 from watchword.mail.ports import Sender
 from watchword.mail.rendering import Renderer
@@ -69,6 +71,7 @@ class App:
             settings=config.login,
             refusals=refusals,
             limits=self.limits,
+            failures=FailureCounter(self.database),
             mail_queued=self._dispatcher.wake,
         )
         self._server = ApiServer(
@@ -80,6 +83,7 @@ class App:
             {
                 "readiness": self._readiness.run,
                 "mail dispatcher": self._once_ready(self._dispatcher.run),
+                "level watch": self._once_ready(LevelWatch(self.database, config.otp).run),
                 "purger": self._once_ready(Purger(self.database, config.purge, config.audit).run),
                 "audit writer": self._once_ready(self._audit_writer.run),
             }

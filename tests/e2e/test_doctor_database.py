@@ -23,7 +23,10 @@ from watchword.doctor.findings import Finding, Level
 from watchword.storage.inspection import TABLES
 from watchword.storage.pool import DatabaseSettings
 
-NAMES = ["database", "durability", "connections", "clock", "schema", "privileges", "outbox"]
+NAMES = [
+    *("database", "durability", "connections", "clock", "schema", "privileges"),
+    *("outbox", "code level"),
+]
 
 
 async def found_on(url: str, **settings: object) -> dict[str, list[Finding]]:
@@ -69,7 +72,7 @@ async def test_a_database_in_order(database_url: str) -> None:
         "`full_page_writes`",
     ]
     assert levels["privileges"] == {Level.WARNING}
-    for name in ("database", "connections", "clock", "schema", "outbox"):
+    for name in ("database", "connections", "clock", "schema", "outbox", "code level"):
         assert levels[name] == {Level.OK}, found[name]
     assert "by a local connection" in only(found["database"])[1]
 
@@ -269,17 +272,41 @@ async def test_a_server_that_freezes_at_the_end(
     """What was found stands: nobody waits for the farewell (the guard: the close of `inspect`)."""
     monkeypatch.setattr("watchword.storage.inspection.CLOSE_TIMEOUT_SECONDS", 0.3)
     frozen = contextlib.ExitStack()
-    outbox = database.outbox
+    code_level = database.code_level
 
     async def freeze_then(inspection: database.Inspection) -> object:
-        found = await outbox(inspection)
+        found = await code_level(inspection)
         pid = await inspection._connection.fetchval("SELECT pg_backend_pid()")
         frozen.enter_context(stopped(pid, postgres.postgres.pid))
         return found
 
-    monkeypatch.setattr(database, "outbox", freeze_then)
+    monkeypatch.setattr(database, "code_level", freeze_then)
     with frozen:
         found = await found_on(database_url)
     assert list(found) == NAMES
-    assert only(found["outbox"])[0] is Level.OK
+    assert only(found["code level"])[0] is Level.OK
     assert only(found["database"])[0] is Level.OK
+
+
+async def test_a_raised_code_level_is_found(database_url: str) -> None:
+    """The higher level of the two with its end, while it lasts."""
+    await fetch(
+        database_url,
+        """
+        UPDATE installation
+        SET eight_digits_until_us = (extract(epoch FROM now()) * 1000000)::bigint + 3600000000,
+            long_codes_until_us = (extract(epoch FROM now()) * 1000000)::bigint + 1800000000
+        """,
+    )
+    [end] = await fetch(
+        database_url, "SELECT to_timestamp(long_codes_until_us / 1000000) FROM installation"
+    )
+    level, message = only((await found_on(database_url))["code level"])
+    assert level is Level.WARNING
+    assert "at least 13 characters" in message
+    assert f"until {end[0]:%Y-%m-%d %H:%M} UTC" in message
+    await age(database_url, timedelta(minutes=30))
+    level, message = only((await found_on(database_url))["code level"])
+    assert "at least 8 characters" in message
+    await age(database_url, timedelta(minutes=30))
+    assert only((await found_on(database_url))["code level"])[0] is Level.OK

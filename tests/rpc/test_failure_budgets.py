@@ -72,7 +72,7 @@ async def test_ten_wrong_codes_are_answered_by_a_long_one(ada: RunningApp) -> No
     """Over challenges and resends: then the right short code is refused, SendOtp says 13, and that
     code signs in, however it is typed and once.
 
-    Seen to fail with the budget kept per challenge, and with `is_spent` answering no.
+    Seen to fail with the budget kept per challenge, and with `standing` never answering spent.
     """
     challenge, code = await ask(ada, address("ada"))
     other, other_code = await ask(ada, address("ada"))

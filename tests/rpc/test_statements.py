@@ -113,8 +113,8 @@ async def test_verify_otp(people: RunningApp, lane: str, is_new: bool, expected:
     assert number == expected <= VERIFY_OTP_MAX
 
 
-async def test_a_wrong_code_costs_one_statement(people: RunningApp) -> None:
-    """The charge, and nothing after it, whether or not there is such a challenge."""
+async def test_a_code_of_no_challenge_costs_one_statement(people: RunningApp) -> None:
+    """The charge, and nothing after it where nothing was compared."""
     challenge = (await people.client.send_otp(email="ada@example.com")).challenge
     for target in (
         {"challenge_id": challenge.id},
@@ -124,6 +124,19 @@ async def test_a_wrong_code_costs_one_statement(people: RunningApp) -> None:
     ):
         call = people.client.verify_otp(code="0000000000", **target)
         assert await statements_of(people, call, raises=OtpInvalid) == 1
+
+
+async def test_a_wrong_code_costs_two_statements(people: RunningApp) -> None:
+    """The charge, and the count of the installation, once for all that were compared; a wrong long
+    code is looked up and not counted.
+    """
+    challenge = (await people.client.send_otp(email="nobody@example.com")).challenge
+    for target in ({"challenge_id": challenge.id}, {"email": "nobody@example.com"}):
+        call = people.client.verify_otp(code="000000", **target)
+        assert await statements_of(people, call, raises=OtpInvalid) == 2
+    await people.sql("UPDATE challenges SET code_form = 13 WHERE id = $1", challenge.id)
+    call = people.client.verify_otp(code="0" * 13, challenge_id=challenge.id)
+    assert await statements_of(people, call, raises=OtpInvalid) == 1
 
 
 async def test_a_session_costs_one_statement_at_each_check(people: RunningApp) -> None:

@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from tests.support.running import RunningApp
 from watchword.callers.model import Scope
+from watchword.storage.installation import InstallationStore
 from watchword.storage.outbox import OutboxStore
 from watchword.storage.probe import PING
 from watchword_client import auth_service_pb2 as pb
@@ -32,6 +33,7 @@ REQUESTS: dict[str, type[Message]] = {
 # What the background jobs send. Compared whole: `SELECT 1` is also a part of other statements.
 _JOBS = (
     PING,
+    InstallationStore.ALARM.strip(),
     OutboxStore.CANDIDATES.strip(),
     OutboxStore.LEASE.strip(),
     OutboxStore.USER_RECIPIENT.strip(),

@@ -57,7 +57,7 @@ async def fail(tx: PgTx, sql: Sql, *, times: int = 1, email: bool = False) -> in
 
 async def is_spent(tx: Tx, name: str = "ada") -> bool:
     """What SendOtp asks."""
-    return await tx.budgets.is_spent(subject(name), budget=FAILURE_BUDGET)
+    return (await tx.budgets.standing(subject(name), budget=FAILURE_BUDGET)).spent
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ END_OTHERS = """
 TABLES = """
     SELECT tablename
     FROM pg_tables
-    WHERE schemaname = 'public' AND tablename <> 'schema_migrations'
+    WHERE schemaname = 'public' AND tablename NOT IN ('schema_migrations', 'installation')
 """
+CALM = "UPDATE installation SET eight_digits_until_us = 0, long_codes_until_us = 0"
 Connect = Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
 
 
@@ -53,6 +54,7 @@ async def database_url(shared_database_url: str) -> str:
         await connection.execute(END_OTHERS)
         tables = [row["tablename"] for row in await connection.fetch(TABLES)]
         await connection.execute(f"TRUNCATE {', '.join(tables)}")
+        await connection.execute(CALM)
     finally:
         await connection.close()
     return shared_database_url

@@ -19,6 +19,7 @@ from watchword.crypto import (
 )
 from watchword.limits.policy import LimitsPolicy
 from watchword.login.context import LoginContext, LoginSettings
+from watchword.login.failures import FailureCounter
 from watchword.login.limits import Limits
 from watchword.login.ports import Tx
 from watchword.otp.model import NewChallenge, Purpose
@@ -79,6 +80,7 @@ def login_context(
         settings=LoginSettings(),
         refusals=Refusals() if refusals is None else refusals,
         limits=Limits(database, keys, limits, Refusals()),
+        failures=FailureCounter(database),
         mail_queued=mail_queued,
     )
 

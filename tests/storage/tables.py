@@ -14,6 +14,6 @@ BY_SLOT = frozenset(
     }
 )
 # By a column of their own.
-BY_COLUMN = {"identifiers": "value", "rate_limits": "key"}
+BY_COLUMN = {"identifiers": "value", "rate_limits": "key", "failure_counts": "stripe"}
 # A copy on every node, written seldom.
-REFERENCE = frozenset({"roles", "role_permissions", "schema_migrations"})
+REFERENCE = frozenset({"installation", "roles", "role_permissions", "schema_migrations"})

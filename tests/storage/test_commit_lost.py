@@ -18,7 +18,7 @@ from watchword.errors import CommitOutcomeUnknown, OtpInvalid, StorageUnavailabl
 from watchword.login.context import LoginContext
 from watchword.login.ports import Tx
 from watchword.login.register import RegisterCommand, Registered, register
-from watchword.login.send_otp import resend_otp, send_otp
+from watchword.login.send_otp import SendOtpCommand, send_otp
 from watchword.login.sessions import live_session, revoke
 from watchword.login.verify_otp import SignedIn, VerifyOtpCommand, verify_otp
 from watchword.sessions.model import Client
@@ -201,11 +201,15 @@ async def test_register_writes_nothing_without_its_commit(world: World) -> None:
     await world.registered()
 
 
+def _asked_for(target: EmailAddress | UUID) -> SendOtpCommand:
+    return SendOtpCommand(target=target, locale=None, client=Client())
+
+
 async def test_send_otp_answers_what_was_committed(world: World) -> None:
     """A lost answer to a COMMIT that was taken is a challenge whose code signs in."""
     await world.registered()
     world.proxy.arm(COMMIT, Cut.AFTER)
-    issued = await send_otp(world.ctx, ADA, locale=None, client=Client())
+    issued = await send_otp(world.ctx, _asked_for(ADA))
     assert world.proxy.has_cut
     counts = await world.counts()
     assert (counts["challenges"], counts["outbox"]) == (2, 2)
@@ -219,7 +223,7 @@ async def test_send_otp_writes_nothing_without_its_commit(world: World) -> None:
     before = await world.counts()
     world.proxy.arm(COMMIT, Cut.BEFORE)
     with pytest.raises(CommitOutcomeUnknown):
-        await send_otp(world.ctx, ADA, locale=None, client=Client())
+        await send_otp(world.ctx, _asked_for(ADA))
     assert world.proxy.has_cut
     assert await world.counts() == before
     assert world.mails == ["queued"]
@@ -232,7 +236,7 @@ async def test_a_resend_of_unknown_outcome_is_unavailable(world: World, cut: Cut
     assert registered.challenge is not None
     world.proxy.arm(COMMIT, cut)
     with pytest.raises(StorageUnavailable):
-        await resend_otp(world.ctx, registered.challenge.id, locale=None, client=Client())
+        await send_otp(world.ctx, _asked_for(registered.challenge.id))
     assert (await world.counts())["outbox"] == (2 if cut is Cut.AFTER else 1)
     assert await world.attempts() == [(0, 0)]
 

@@ -4,6 +4,18 @@ from datetime import timedelta
 
 import asyncpg
 
+AGE_INSTALLATION = """
+    UPDATE installation
+    SET eight_digits_until_us = eight_digits_until_us - $1,
+        long_codes_until_us = long_codes_until_us - $1
+"""
+# By whole buckets: what is left over of a time that is none stays.
+AGE_COUNTS = """
+    UPDATE failure_counts
+    SET tens_number = tens_number - $1::bigint / 10000000,
+        hours_number = hours_number - $1::bigint / 3600000000
+"""
+
 
 async def age(database_url: str, by: timedelta) -> None:
     """Moves every time of every row into the past, as if `by` had gone by since."""
@@ -47,5 +59,7 @@ async def age(database_url: str, by: timedelta) -> None:
                 """,
                 by // timedelta(microseconds=1),
             )
+            await connection.execute(AGE_INSTALLATION, by // timedelta(microseconds=1))
+            await connection.execute(AGE_COUNTS, by // timedelta(microseconds=1))
     finally:
         await connection.close()

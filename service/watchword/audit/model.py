@@ -36,6 +36,8 @@ class Action(StrEnum):
     CREATE_ROLE = "create_role"
     ASSIGN_ROLE = "assign_role"
     UNASSIGN_ROLE = "unassign_role"
+    # By Watchword itself, since many codes were wrong.
+    RAISE_CODE_LEVEL = "raise_code_level"
     # Any call, refused before it was looked at.
     CALL = "call"
 
@@ -70,6 +72,8 @@ class TargetKind(StrEnum):
     ROLE = "role"
     # By the name that ErrorInfo has.
     LIMIT = "limit"
+    # What new codes have at least.
+    CODE_LENGTH = "code_length"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +88,9 @@ class Target:
 class Event:
     """One event; `id` has the slot that it is stored in, 0 where no person is concerned.
 
-    `actor` is a caller's name, or CLI or UNKNOWN_CALLER; `user_id` the account that acted or was
-    changed; the `client_` fields are what the caller said of the end user. In an event that stands
-    for `count` refusals, what they do not share is None.
+    `actor` is a caller's name, CLI or UNKNOWN_CALLER, and None where nobody asked; `user_id` is the
+    account that acted or was changed; the `client_` fields are what the caller said of the end
+    user. In an event that stands for `count` refusals, what they do not share is None.
     """
 
     id: UUID

@@ -58,6 +58,7 @@ async def _examine(inspection: Inspection, settings: DatabaseSettings) -> list[F
         "schema": schema,
         "privileges": privileges,
         "outbox": outbox,
+        "code level": code_level,
     }
     found: list[Finding] = []
     for name, check in checks.items():
@@ -214,3 +215,19 @@ async def outbox(inspection: Inspection) -> Sequence[Finding]:
     if queue.dropped:
         found.append(warning(f"{queue.dropped} mails were dropped within the last hour", hint))
     return found or [ok("no mail waits for long, none was dropped within the last hour")]
+
+
+async def code_level(inspection: Inspection) -> Sequence[Finding]:
+    """Whether codes are longer than configured, since many were wrong."""
+    now, ends = await inspection.now(), await inspection.code_level_ends()
+    held = [level for level, end in ends.items() if end > now]
+    if not held:
+        return [ok("new codes have the configured length")]
+    level = max(held)
+    return [
+        warning(
+            f"so many codes were wrong that new ones have at least {level.value} characters "
+            f"until {ends[level]:%Y-%m-%d %H:%M} UTC",
+            "somebody guesses codes at many addresses; docs/codes.md says what to do",
+        )
+    ]

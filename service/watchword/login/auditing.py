@@ -8,6 +8,7 @@ from uuid import UUID
 
 from watchword.audit.model import Action, Event, Outcome, Target, TargetKind
 from watchword.crypto import new_id, slot_of, slot_of_subject
+from watchword.otp.level import CodeLevel
 from watchword.sessions.model import Client, Session
 
 
@@ -66,6 +67,16 @@ def client_ip_missing(client: Client) -> Event:
         action=Action.CALL,
         outcome=Outcome.CLIENT_IP_MISSING,
         actor=client.caller,
+    )
+
+
+def level_raised(level: CodeLevel) -> Event:
+    """The event of longer codes for everybody; no caller asked for them."""
+    return Event(
+        id=new_id(0),
+        action=Action.RAISE_CODE_LEVEL,
+        actor=None,
+        target=Target(TargetKind.CODE_LENGTH, str(level.value)),
     )
 
 

@@ -6,8 +6,9 @@ from uuid import UUID
 from watchword.crypto import CodeSource, new_id, new_nonce, new_user_id, slot_of
 from watchword.login.context import LoginContext
 from watchword.login.ports import Tx
+from watchword.otp.level import code_form
 from watchword.otp.model import IssuedChallenge, NewChallenge, Purpose
-from watchword.otp.policy import FAILURE_BUDGET, LONG_CODE_FORM
+from watchword.otp.policy import FAILURE_BUDGET
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +57,14 @@ async def issue(
 ) -> IssuedChallenge | None:
     """Stores the challenge and queues its mail; None when its id was stored before.
 
-    A subject whose failure budget is spent gets a long code, whether or not there is an account.
+    A subject whose failure budget is spent gets a long code, whether or not there is an account;
+    the installation's level makes the codes of all longer.
     """
-    spent = await tx.budgets.is_spent(source.subject_key, budget=FAILURE_BUDGET)
+    standing = await tx.budgets.standing(source.subject_key, budget=FAILURE_BUDGET)
     issued = await tx.challenges.insert(
         NewChallenge(
             source=source,
-            code_form=LONG_CODE_FORM if spent else ctx.otp.code_length,
+            code_form=code_form(ctx.otp, standing),
             lifetime=ctx.otp.lifetime,
             user_id=signs_in.user_id,
             registration_id=signs_in.registration_id,

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from watchword.audit.refusals import Refusals
 from watchword.crypto import KeyRing
+from watchword.login.failures import FailureCounter
 from watchword.login.limits import Limits
 from watchword.login.ports import Database
 from watchword.otp.policy import OtpPolicy
@@ -36,4 +37,5 @@ class LoginContext:
     settings: LoginSettings
     refusals: Refusals
     limits: Limits
+    failures: FailureCounter
     mail_queued: Callable[[], None]

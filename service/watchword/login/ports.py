@@ -9,7 +9,7 @@ from uuid import UUID
 from watchword.audit.ports import AuditStore
 from watchword.limits.ports import LimitStore
 from watchword.mail.outbox import OutboxStore
-from watchword.otp.ports import AttemptStore, BudgetStore, ChallengeStore
+from watchword.otp.ports import AttemptStore, BudgetStore, ChallengeStore, InstallationStore
 from watchword.roles.model import Grants
 from watchword.roles.ports import RoleStore
 from watchword.sessions.model import Session
@@ -95,6 +95,8 @@ class Tx(Protocol):
     def attempts(self) -> AttemptStore: ...
     @property
     def budgets(self) -> BudgetStore: ...
+    @property
+    def installation(self) -> InstallationStore: ...
     @property
     def sessions(self) -> SessionStore: ...
     @property

@@ -54,12 +54,14 @@ class _LostRace(OtpInvalid):
 async def verify_otp(ctx: LoginContext, command: VerifyOtpCommand, *, caller: str) -> SignedIn:
     """Signs in whom the code's challenge is for; raises OtpInvalid, whatever the cause.
 
-    Raises RateLimited before anything is charged or compared.
+    Raises RateLimited before anything is charged or compared. A wrong code is answered once the
+    installation has counted it.
     """
     taken = await ctx.limits.take_failure(command.client, command.code)
     charge = await _charge(ctx, command)
     matching = ctx.keys.check_code(command.code, charge.sources)
     if matching is None:
+        await ctx.failures.count(charge.units)
         why = Outcome.WRONG_CODE if charge.sources else Outcome.NOT_LIVE_OR_SPENT
         _note_refusal(ctx, command, charge, why, caller=caller)
         raise OtpInvalid

@@ -16,6 +16,8 @@ RESEND_AFTER = timedelta(seconds=60)
 # The form of a code of 13 characters of base32, 65 bits. Guessing it is hopeless, so neither
 # attempts nor a budget are counted on it.
 LONG_CODE_FORM = 13
+# The wrong codes of the installation are counted in so many rows, so that none of them is hot.
+FAILURE_STRIPES = 16
 # The windows of a failure budget.
 DAY = timedelta(hours=24)
 MONTH = timedelta(days=30)
@@ -41,7 +43,7 @@ FAILURE_BUDGET = FailureBudget(in_day=10, in_month=50, in_a_row=100)
 
 
 class OtpPolicy(Section):
-    """Length, life and attempts of a code."""
+    """Length, life and attempts of a code, and when the installation's codes become longer."""
 
     code_length: int = Field(6, ge=6, le=10, description="digits of a mailed code")
     lifetime: Duration = Field(
@@ -55,4 +57,22 @@ class OtpPolicy(Section):
         False,
         description="refuse VerifyOtp by `email`: only who asked for a code can spend it (ASVS 5.0 "
         "6.6.2)",
+    )
+    eight_digits_per_minute: int = Field(
+        60,
+        ge=1,
+        le=1_000_000,
+        description="wrong codes a minute, of everybody, from which new codes have 8 digits",
+    )
+    eight_digits_per_day: int = Field(
+        2000,
+        ge=1,
+        le=1_000_000,
+        description="wrong codes in 24 hours, of everybody, from which new codes have 8 digits",
+    )
+    long_codes_per_minute: int = Field(
+        600,
+        ge=1,
+        le=1_000_000,
+        description="wrong codes a minute, of everybody, from which new codes have 13 characters",
     )

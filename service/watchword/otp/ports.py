@@ -1,8 +1,10 @@
 """What challenges need from storage. A look-up returns None when there is nothing."""
 
+from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
 
+from watchword.otp.level import Alarm, CodeLevel, Standing
 from watchword.otp.model import (
     Charge,
     ConsumedChallenge,
@@ -43,11 +45,14 @@ class AttemptStore(Protocol):
         code_form: int,
         attempts_max: int,
         budget: FailureBudget,
+        level_max: CodeLevel = CodeLevel.LONG_CODES,
     ) -> Charge:
         """Counts one attempt on a live challenge whose code has this form, then one failure.
 
         Without sources, since there is no such challenge or the subject's budget has no room,
-        nothing may be compared; the latter costs the attempt all the same.
+        nothing may be compared; the latter costs the attempt all the same. A code that is shorter
+        than the installation's level demands, of this call at most `level_max`, has one attempt
+        left in each lane.
         """
 
     async def charge_by_email(
@@ -59,10 +64,12 @@ class AttemptStore(Protocol):
         attempts_max: int,
         newest: int,
         budget: FailureBudget,
+        level_max: CodeLevel = CodeLevel.LONG_CODES,
     ) -> Charge:
         """Counts one attempt on each of the newest live challenges that has one left.
 
         Then as many failures; where the budget has room for fewer, fewer challenges are tried.
+        The level as in `charge_by_id`.
         """
 
     async def find_long_by_id(self, challenge_id: UUID, *, purpose: Purpose) -> Charge:
@@ -85,5 +92,26 @@ class AttemptStore(Protocol):
 class BudgetStore(Protocol):
     """Failure budgets of subjects; what charges them is the AttemptStore's."""
 
-    async def is_spent(self, subject_key: bytes, *, budget: FailureBudget) -> bool:
-        """Answers whether a lane has no room for one more wrong code of this subject."""
+    async def standing(self, subject_key: bytes, *, budget: FailureBudget) -> Standing:
+        """Answers whether a lane has no room for one more wrong code, and the level.
+
+        One look-up for both, of what is committed: every replica knows a new level at once.
+        """
+
+
+class InstallationStore(Protocol):
+    """The wrong codes of everybody, and the level of codes that follows from them."""
+
+    async def count_failures(self, stripe: int, units: int) -> None:
+        """Counts so many wrong codes on one of the stripes, 0 to FAILURE_STRIPES - 1."""
+
+    async def alarm(self) -> Alarm:
+        """Returns the level and the counts."""
+
+    async def raise_level(self, level: CodeLevel, *, lasts: timedelta) -> bool:
+        """Raises the level; answers whether it was this call that did."""
+
+    async def extend_level(
+        self, level: CodeLevel, *, lasts: timedelta, not_within: timedelta
+    ) -> None:
+        """Moves the end of the level that holds, unless that was done `not_within` ago."""

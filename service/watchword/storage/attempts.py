@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from watchword.crypto import slot_of, slot_of_subject
+from watchword.otp.level import CodeLevel
 from watchword.otp.model import Charge, ConsumedChallenge, Purpose
 from watchword.otp.policy import LONG_CODE_FORM, FailureBudget
 from watchword.storage.budgets import limits_of
@@ -38,16 +39,28 @@ class AttemptStore:
         self._connection = connection
 
     # $1 slot, $2 id, $3 purpose, $4 code form, $5 most attempts; the budget: $6 in a day,
-    # $7 a day, $8 in a month, $9 a month, $10 in a row. Periods are in microseconds.
+    # $7 a day, $8 in a month, $9 a month, $10 in a row. Periods are in microseconds. $11 the
+    # highest form that the installation's level may demand.
+    # A code that is shorter than demanded has one attempt left from then on.
     # The entry that would be the ($6 + 1)th newest has to be a day old. Time never goes back in
     # `failures`, or that would count too few.
     CHARGE_BY_ID = """
-        WITH charged AS (
+        WITH level AS (
+            SELECT LEAST($11::integer,
+                         GREATEST((eight_digits_until_us > us)::integer * 8,
+                                  (long_codes_until_us > us)::integer * 13)) AS form
+            FROM installation
+            CROSS JOIN (SELECT (extract(epoch FROM now()) * 1000000)::bigint AS us) AS present
+            WHERE id = 1
+        ), charged AS (
             UPDATE challenges
-            SET attempts = attempts + 1
+            SET attempts = attempts + 1,
+                attempts_after_alarm = attempts_after_alarm + (code_form < level.form)::integer
+            FROM level
             WHERE slot = $1 AND id = $2 AND purpose = $3 AND code_form = $4
               AND consume_time IS NULL AND end_time IS NULL AND expire_time > now()
               AND attempts < $5
+              AND (code_form >= level.form OR attempts_after_alarm < 1)
             RETURNING id AS challenge_id, purpose, subject_key, nonce, key_id
         ), budget AS (
             INSERT INTO subject_budgets AS b (slot, subject_key, failures, failures_by_email,
@@ -77,6 +90,7 @@ class AttemptStore:
         code_form: int,
         attempts_max: int,
         budget: FailureBudget,
+        level_max: CodeLevel = CodeLevel.LONG_CODES,
     ) -> Charge:
         rows = await self._connection.fetch(
             self.CHARGE_BY_ID,
@@ -86,12 +100,14 @@ class AttemptStore:
             code_form,
             attempts_max,
             *limits_of(budget),
+            level_max,
         )
         return charge_of(rows, by_email=False)
 
     # $1 slot, $2 subject, $3 purpose, $4 code form, $5 most attempts, $6 how many challenges; the
     # budget, of which this lane has half: $7 in a day, $8 a day, $9 in a month, $10 a month,
-    # $11 in a row. Periods are in microseconds.
+    # $11 in a row. Periods are in microseconds. $12 the highest form that the installation's level
+    # may demand, as above.
     # `room` is read without a lock and only says how many to try: in the end the budget's own WHERE
     # decides, where EXCLUDED.in_a_row is how many are charged.
     # A challenge whose lane is spent still counts among the newest. They are locked in the order
@@ -99,6 +115,13 @@ class AttemptStore:
     CHARGE_BY_EMAIL = """
         WITH present AS (
             SELECT (extract(epoch FROM now()) * 1000000)::bigint AS us
+        ), level AS (
+            SELECT LEAST($12::integer,
+                         GREATEST((eight_digits_until_us > us)::integer * 8,
+                                  (long_codes_until_us > us)::integer * 13)) AS form
+            FROM installation
+            CROSS JOIN present
+            WHERE id = 1
         ), room AS (
             SELECT GREATEST(0, LEAST(
                        $11::integer - in_a_row,
@@ -130,10 +153,14 @@ class AttemptStore:
             FOR UPDATE
         ), charged AS (
             UPDATE challenges
-            SET attempts_by_email = attempts_by_email + 1
+            SET attempts_by_email = attempts_by_email + 1,
+                attempts_by_email_after_alarm =
+                    attempts_by_email_after_alarm + (code_form < level.form)::integer
+            FROM level
             WHERE slot = $1 AND id IN (SELECT id FROM locked)
               AND consume_time IS NULL AND end_time IS NULL AND expire_time > now()
               AND attempts_by_email < $5
+              AND (code_form >= level.form OR attempts_by_email_after_alarm < 1)
             RETURNING id AS challenge_id, purpose, subject_key, nonce, key_id
         ), budget AS (
             INSERT INTO subject_budgets AS b (slot, subject_key, failures, failures_by_email,
@@ -180,6 +207,7 @@ class AttemptStore:
         attempts_max: int,
         newest: int,
         budget: FailureBudget,
+        level_max: CodeLevel = CodeLevel.LONG_CODES,
     ) -> Charge:
         rows = await self._connection.fetch(
             self.CHARGE_BY_EMAIL,
@@ -190,6 +218,7 @@ class AttemptStore:
             attempts_max,
             newest,
             *limits_of(budget),
+            level_max,
         )
         return charge_of(rows, by_email=True)
 

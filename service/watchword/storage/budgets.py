@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from watchword.crypto import slot_of_subject
+from watchword.otp.level import CodeLevel, Standing
 from watchword.otp.policy import DAY, MONTH, FailureBudget
 from watchword.storage.pool import Connection
 
@@ -22,25 +23,30 @@ class BudgetStore:
         self._connection = connection
 
     # $1 slot, $2 subject; the budget: $3 in a day, $4 a day, $5 in a month, $6 a month, $7 in a
-    # row. Periods are in microseconds; the lane by e-mail has half.
-    IS_SPENT = """
-        SELECT EXISTS (
-            SELECT 1
-            FROM subject_budgets
-            CROSS JOIN (SELECT (extract(epoch FROM now()) * 1000000)::bigint AS us) AS present
-            WHERE slot = $1 AND subject_key = $2
-              AND (in_a_row >= $7
-                   OR in_a_row_by_email >= $7 / 2
-                   OR failures[$3] + $4 > us
-                   OR failures[$5] + $6 > us
-                   OR failures_by_email[$3 / 2] + $4 > us
-                   OR failures_by_email[$5 / 2] + $6 > us)
-        )
+    # row. Periods are in microseconds; the lane by e-mail has half. The level comes along, so that
+    # it costs no statement of its own and no replica works with an old one.
+    STANDING = """
+        SELECT GREATEST((i.eight_digits_until_us > us)::integer * 8,
+                        (i.long_codes_until_us > us)::integer * 13) AS level,
+               EXISTS (
+                   SELECT 1
+                   FROM subject_budgets
+                   WHERE slot = $1 AND subject_key = $2
+                     AND (in_a_row >= $7
+                          OR in_a_row_by_email >= $7 / 2
+                          OR failures[$3] + $4 > us
+                          OR failures[$5] + $6 > us
+                          OR failures_by_email[$3 / 2] + $4 > us
+                          OR failures_by_email[$5 / 2] + $6 > us)
+               ) AS spent
+        FROM installation AS i
+        CROSS JOIN (SELECT (extract(epoch FROM now()) * 1000000)::bigint AS us) AS present
+        WHERE i.id = 1
     """
 
-    async def is_spent(self, subject_key: bytes, *, budget: FailureBudget) -> bool:
-        return bool(
-            await self._connection.fetchval(
-                self.IS_SPENT, slot_of_subject(subject_key), subject_key, *limits_of(budget)
-            )
+    async def standing(self, subject_key: bytes, *, budget: FailureBudget) -> Standing:
+        row = await self._connection.fetchrow(
+            self.STANDING, slot_of_subject(subject_key), subject_key, *limits_of(budget)
         )
+        assert row is not None  # the migration has made the installation's row
+        return Standing(spent=row["spent"], level=CodeLevel(row["level"]))

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import asyncpg
 
+from watchword.otp.level import CodeLevel
 from watchword.storage.migrate import known_migrations, pending_migrations
 from watchword.storage.pool import DatabaseSettings
 
@@ -17,7 +18,9 @@ CLOSE_TIMEOUT_SECONDS = 1.0
 TABLES = (
     "audit_events",
     "challenges",
+    "failure_counts",
     "identifiers",
+    "installation",
     "outbox",
     "rate_limits",
     "registrations",
@@ -147,6 +150,23 @@ class Inspection:
         row = await self._connection.fetchrow(self.OUTBOX, late_before, dropped_since)
         assert row is not None, "count has a row always"
         return Outbox(waiting=row["waiting"], dropped=row["dropped"])
+
+    # In seconds since 1970
+    CODE_LEVEL = """
+        SELECT eight_digits_until_us / 1000000 AS eight_digits_until,
+               long_codes_until_us / 1000000 AS long_codes_until
+        FROM installation
+        WHERE id = 1
+    """
+
+    async def code_level_ends(self) -> dict[CodeLevel, datetime]:
+        """When each level of codes ends, or has ended."""
+        row = await self._connection.fetchrow(self.CODE_LEVEL)
+        assert row is not None, "the migration has made the row"
+        return {
+            CodeLevel.EIGHT_DIGITS: datetime.fromtimestamp(row["eight_digits_until"], UTC),
+            CodeLevel.LONG_CODES: datetime.fromtimestamp(row["long_codes_until"], UTC),
+        }
 
 
 @asynccontextmanager

@@ -21,6 +21,7 @@ from watchword.login.ports import Tx
 from watchword.storage.attempts import AttemptStore
 from watchword.storage.audit import AuditStore
 from watchword.storage.budgets import BudgetStore
+from watchword.storage.installation import InstallationStore
 from watchword.storage.limits import LimitStore
 from watchword.storage.otp import ChallengeStore
 from watchword.storage.outbox import OutboxStore
@@ -96,6 +97,10 @@ class PgTx:
     @cached_property
     def budgets(self) -> BudgetStore:
         return BudgetStore(self._connection)
+
+    @cached_property
+    def installation(self) -> InstallationStore:
+        return InstallationStore(self._connection)
 
     @cached_property
     def sessions(self) -> SessionStore:
