@@ -6,7 +6,7 @@ from uuid import UUID
 from watchword.crypto import CodeSource, new_id, new_nonce, slot_of, slot_of_subject
 from watchword.login.context import LoginContext
 from watchword.login.ports import Tx
-from watchword.otp.model import IssuedChallenge, NewChallenge, Purpose
+from watchword.otp.model import IssuedChallenge, KnownDevice, NewChallenge, Purpose
 from watchword.otp.policy import FAILURE_BUDGET, LONG_CODE_FORM
 
 
@@ -52,12 +52,17 @@ async def issue(
     *,
     mailbox_key: bytes,
     locale: str | None,
+    known_device: KnownDevice | None = None,
 ) -> IssuedChallenge:
     """Stores the challenge and, unless it is a shadow, queues its mail.
 
-    A subject whose failure budget is spent gets a long code, whether or not there is an account.
+    A subject whose failure budget is spent gets a long code, whether or not there is an account; a
+    known device has a budget of its own.
     """
-    spent = await tx.budgets.is_spent(source.subject_key, budget=FAILURE_BUDGET)
+    device_key = None if known_device is None else known_device.key
+    spent = await tx.budgets.is_spent(
+        device_key or source.subject_key, slot=slot_of(source.challenge_id), budget=FAILURE_BUDGET
+    )
     issued = await tx.challenges.insert(
         NewChallenge(
             source=source,
@@ -66,6 +71,7 @@ async def issue(
             user_id=signs_in.user_id,
             registration_id=signs_in.registration_id,
             mailbox_key=mailbox_key,
+            device_key=device_key,
         )
     )
     if signs_in != NOBODY:

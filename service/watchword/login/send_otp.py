@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from watchword.crypto import Secret
 from watchword.errors import ChallengeClosed
 from watchword.login.challenges import (
     NOBODY,
@@ -12,6 +13,7 @@ from watchword.login.challenges import (
     signing_in_owner,
 )
 from watchword.login.context import LoginContext
+from watchword.login.devices import known_device
 from watchword.login.ports import Tx
 from watchword.otp.model import IssuedChallenge, Purpose
 from watchword.sessions.model import Client
@@ -19,7 +21,12 @@ from watchword.users.model import EmailAddress
 
 
 async def send_otp(
-    ctx: LoginContext, email: EmailAddress, *, locale: str | None, client: Client
+    ctx: LoginContext,
+    email: EmailAddress,
+    *,
+    locale: str | None,
+    client: Client,
+    device_token: Secret | None = None,
 ) -> IssuedChallenge:
     """Makes a challenge for the address and queues its mail; a shadow where nobody is there.
 
@@ -27,13 +34,22 @@ async def send_otp(
     Raises RateLimited, at the same call whether or not somebody is there.
     """
     mailbox_key = ctx.limits.mailbox_key(email)
-    await ctx.limits.take_mail(client, mailbox_key)
     subject_key = ctx.keys.subject_key(email.account_key)
+    device = known_device(ctx.keys, subject_key, device_token)
+    await ctx.limits.take_mail(client, mailbox_key, device)
     source = new_source(ctx, subject_key)
 
     async def transaction(tx: Tx) -> IssuedChallenge:
         signs_in = await _find_whom(ctx, tx, email, subject_key)
-        return await issue(ctx, tx, source, signs_in, mailbox_key=mailbox_key, locale=locale)
+        return await issue(
+            ctx,
+            tx,
+            source,
+            signs_in,
+            mailbox_key=mailbox_key,
+            locale=locale,
+            known_device=device,
+        )
 
     issued = await ctx.database.run_tx(
         transaction, committed=lambda tx, _: tx.challenges.exists(source.challenge_id)
@@ -56,7 +72,12 @@ async def _find_whom(ctx: LoginContext, tx: Tx, email: EmailAddress, subject_key
 
 
 async def resend_otp(
-    ctx: LoginContext, challenge_id: UUID, *, locale: str | None, client: Client
+    ctx: LoginContext,
+    challenge_id: UUID,
+    *,
+    locale: str | None,
+    client: Client,
+    device_token: Secret | None = None,
 ) -> IssuedChallenge:
     """Queues the mail of a live challenge again; raises ChallengeClosed for any other.
 
@@ -68,7 +89,8 @@ async def resend_otp(
         )
         if found is None:
             raise ChallengeClosed
-        await ctx.limits.take_mail(client, found.mailbox_key)
+        device = known_device(ctx.keys, found.subject_key, device_token)
+        await ctx.limits.take_mail(client, found.mailbox_key, device)
 
     async def transaction(tx: Tx) -> IssuedChallenge:
         challenge = await tx.challenges.find_resendable(challenge_id, purpose=Purpose.SIGN_IN)

@@ -19,6 +19,9 @@ LONG_CODE_FORM = 13
 # The windows of a failure budget.
 DAY = timedelta(hours=24)
 MONTH = timedelta(days=30)
+# How long a browser that does not sign in stays known, and how far a host's clock may be behind.
+DEVICE_TOKEN_LIFETIME = timedelta(days=180)
+DEVICE_TOKEN_AHEAD_MAX = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

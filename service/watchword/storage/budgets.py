@@ -1,8 +1,7 @@
-"""Failure budgets of subjects; what charges them and gives back is in attempts.py."""
+"""Failure budgets of subjects and known devices; attempts.py charges them and gives back."""
 
 from datetime import timedelta
 
-from watchword.crypto import slot_of_subject
 from watchword.otp.policy import DAY, MONTH, FailureBudget
 from watchword.storage.pool import Connection
 
@@ -21,8 +20,8 @@ class BudgetStore:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    # $1 slot, $2 subject; the budget: $3 in a day, $4 a day, $5 in a month, $6 a month, $7 in a
-    # row. Periods are in microseconds; the lane by e-mail has half.
+    # $1 slot, $2 subject or known device; the budget: $3 in a day, $4 a day, $5 in a month, $6 a
+    # month, $7 in a row. Periods are in microseconds; the lane by e-mail has half.
     IS_SPENT = """
         SELECT EXISTS (
             SELECT 1
@@ -38,9 +37,5 @@ class BudgetStore:
         )
     """
 
-    async def is_spent(self, subject_key: bytes, *, budget: FailureBudget) -> bool:
-        return bool(
-            await self._connection.fetchval(
-                self.IS_SPENT, slot_of_subject(subject_key), subject_key, *limits_of(budget)
-            )
-        )
+    async def is_spent(self, key: bytes, *, slot: int, budget: FailureBudget) -> bool:
+        return bool(await self._connection.fetchval(self.IS_SPENT, slot, key, *limits_of(budget)))

@@ -62,11 +62,19 @@ class AuthService:
         client = _client(values, caller)
         if "challenge_id" in values:
             issued = await resend_otp(
-                self._ctx, values["challenge_id"], locale=values["locale"], client=client
+                self._ctx,
+                values["challenge_id"],
+                locale=values["locale"],
+                client=client,
+                device_token=values["client.device_token"],
             )
         else:
             issued = await send_otp(
-                self._ctx, values["email"], locale=values["locale"], client=client
+                self._ctx,
+                values["email"],
+                locale=values["locale"],
+                client=client,
+                device_token=values["client.device_token"],
             )
         return pb.SendOtpResponse(challenge=convert.challenge(issued))
 
@@ -76,6 +84,7 @@ class AuthService:
             target=values["challenge_id"] if "challenge_id" in values else values["email"],
             code=values["code"],
             client=_client(values, caller),
+            device_token=values["client.device_token"],
         )
         signed_in = await verify_otp(self._ctx, command, caller=caller)
         return pb.VerifyOtpResponse(
@@ -83,6 +92,7 @@ class AuthService:
             session=convert.session(signed_in.session),
             user=convert.user(signed_in.user, signed_in.grants),
             first_sign_in=signed_in.first_sign_in,
+            device_token=signed_in.device_token.reveal(),
         )
 
     async def validate_session(
