@@ -9,6 +9,7 @@ from typing import Final, NoReturn, final
 __all__ = [
     "SOURCE_DIGEST",
     "KeyRing",
+    "is_device_token",
     "new_id",
     "new_nonce",
     "new_user_id",
@@ -53,6 +54,10 @@ class KeyRing:
     def parse_session_token(self, token: str) -> tuple[bytes, int, bytes] | None:
         """Gives (session id, key id, verifier)."""
 
+    def mint_device_token(self, subject_key: bytes, since_us: int, issued_us: int) -> str: ...
+    def check_device_token(self, token: str, subject_key: bytes) -> tuple[int, int] | None:
+        """Gives (since, issued)."""
+
     def mint_service_key(self) -> str: ...
     def parse_service_key(self, token: str) -> bytes | None:
         """Gives SHA-256 of the secret."""
@@ -62,6 +67,7 @@ def new_user_id() -> bytes: ...
 def new_nonce() -> bytes: ...
 def random_key() -> bytes: ...
 def slot_of_subject(subject_key: bytes) -> int: ...
+def is_device_token(token: str) -> bool: ...
 def parse_code(text: str) -> tuple[int, str] | None:
     """Gives (form, canonical code)."""
 

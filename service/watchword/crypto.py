@@ -23,11 +23,13 @@ except ImportError as error:
 __all__ = [
     "SLOTS",
     "CodeSource",
+    "DeviceTimes",
     "KeyRing",
     "MintedSession",
     "PresentedCode",
     "PresentedSession",
     "Secret",
+    "is_device_token",
     "jitter_seconds",
     "new_id",
     "new_nonce",
@@ -153,6 +155,17 @@ class PresentedSession:
     verifier: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceTimes:
+    """When a device first and last signed in to a subject, in microseconds since 1970.
+
+    The first tells the devices of a subject apart.
+    """
+
+    since_us: int
+    issued_us: int
+
+
 @final
 class KeyRing:
     """The keys of an installation: (key id 1..255, 32 bytes) in order, and a 32-byte index key.
@@ -234,6 +247,16 @@ class KeyRing:
         session_id, key_id, verifier = presented
         return PresentedSession(UUID(bytes=session_id), key_id, verifier)
 
+    def mint_device_token(self, subject_key: bytes, times: DeviceTimes) -> Secret:
+        """Makes the token of a device that has signed in; its tag is made with the index key."""
+        token = self._ring.mint_device_token(subject_key, times.since_us, times.issued_us)
+        return Secret(token)
+
+    def check_device_token(self, token: Secret, subject_key: bytes) -> DeviceTimes | None:
+        """Gives what a device token says; None unless form and tag are right for this subject."""
+        times = self._ring.check_device_token(token.reveal(), subject_key)
+        return None if times is None else DeviceTimes(*times)
+
     def mint_service_key(self) -> Secret:
         """Makes a service key; its tag is made with the index key."""
         return Secret(self._ring.mint_service_key())
@@ -274,6 +297,11 @@ def new_nonce() -> bytes:
 def random_key() -> bytes:
     """Makes a key for a ring, or an index key, 32 bytes."""
     return _core.random_key()
+
+
+def is_device_token(token: Secret) -> bool:
+    """Answers whether a text has the form of a device token, whoever made it."""
+    return _core.is_device_token(token.reveal())
 
 
 def parse_code(text: str) -> PresentedCode | None:

@@ -2,22 +2,24 @@
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 CODE_LENGTH = 10
-# Of the 57 bytes of a token the 18th to the 49th are its secret; in base64 these characters are
-# made of them alone, and in hexadecimal these.
+# Of the 57 bytes of a session token the 18th to the 49th are its secret; in base64 these characters
+# are made of them alone, and in hexadecimal these. Of the 33 bytes of a device token the last 15.
 _SECRET_BASE64 = slice(24, 64)
 _SECRET_BYTES = slice(17, 49)
+_DEVICE_BASE64 = slice(24, 44)
+_DEVICE_BYTES = slice(18, 33)
 _DIGITS = re.compile(r"\d+")
-_BASE64 = re.compile(r"[A-Za-z0-9_+/-]{40,}")
-_HEX = re.compile(r"[0-9a-f]{64,}")
+_BASE64 = re.compile(r"[A-Za-z0-9_+/-]{20,}")
+_HEX = re.compile(r"[0-9a-f]{30,}")
 
 
 @dataclass
 class Canaries:
-    """Codes of 10 digits and session tokens that were issued; `found_in` says which of them leaked.
+    """Codes of 10 digits and tokens that were issued; `found_in` says which of them leaked.
 
     Six digits would be found by chance. A code is looked for as a number of its own, and grouped
     by one space or dash as people write it.
@@ -25,6 +27,7 @@ class Canaries:
 
     codes: set[str] = field(default_factory=set)
     tokens: set[str] = field(default_factory=set)
+    device_tokens: set[str] = field(default_factory=set)
 
     def found_in(self, text: str) -> set[str]:
         """Returns the codes and tokens that the text holds, whole or as their secret part."""
@@ -39,18 +42,26 @@ class Canaries:
 
     def _tokens_in(self, text: str) -> set[str]:
         base64_parts = {token[3:][_SECRET_BASE64]: token for token in self.tokens}
-        hex_parts = {_secret_of(token).hex(): token for token in self.tokens}
+        base64_parts |= {token[4:][_DEVICE_BASE64]: token for token in self.device_tokens}
+        hex_parts = {_bytes_of(token[3:])[_SECRET_BYTES].hex(): token for token in self.tokens}
+        hex_parts |= {
+            _bytes_of(token[4:])[_DEVICE_BYTES].hex(): token for token in self.device_tokens
+        }
         runs = [run.translate(_URL_SAFE) for run in _BASE64.findall(text)]
-        found = {base64_parts[part] for part in _windows(runs, 40) if part in base64_parts}
-        runs = _HEX.findall(text.lower())
-        return found | {hex_parts[part] for part in _windows(runs, 64) if part in hex_parts}
+        found = _found(base64_parts, runs)
+        return found | _found(hex_parts, _HEX.findall(text.lower()))
 
 
 _URL_SAFE = str.maketrans("+/", "-_")
 
 
-def _secret_of(token: str) -> bytes:
-    return base64.urlsafe_b64decode(token[3:])[_SECRET_BYTES]
+def _bytes_of(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text)
+
+
+def _found(parts: Mapping[str, str], runs: Sequence[str]) -> set[str]:
+    sizes = {len(part) for part in parts}
+    return {parts[part] for size in sizes for part in _windows(runs, size) if part in parts}
 
 
 def _windows(runs: Iterable[str], size: int) -> Iterable[str]:

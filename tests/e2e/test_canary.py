@@ -13,7 +13,13 @@ from tests.races.bursts import FULL
 from tests.support.processes import WatchwordProcess, run, watchword
 from tests.support.running import code_of
 from watchword.dev.postgres_binaries import find_binaries
-from watchword_client import AsyncClient, OtpInvalid, RequestInvalid, SessionInvalid
+from watchword_client import (
+    AsyncClient,
+    OtpInvalid,
+    RequestInvalid,
+    SessionInvalid,
+    resources_pb2,
+)
 
 SIGN_INS = 1_000 if FULL else 200
 AT_ONCE = 16
@@ -81,8 +87,17 @@ async def sign_everybody_in(server: WatchwordProcess, client: AsyncClient) -> Ca
         signed_in = await client.verify_otp(challenge_id=challenges[number], code=code)
         token = signed_in.session_token
         issued.tokens.add(token)
+        device_token = signed_in.device_token
+        issued.device_tokens.add(device_token)
+        known = resources_pb2.ClientContext(device_token=device_token)
+        await client.send_otp(email=email, client=known)
         with pytest.raises(OtpInvalid):
-            await client.verify_otp(email=email, code=code)
+            await client.verify_otp(email=email, code=code, client=known)
+        with pytest.raises(OtpInvalid):
+            await client.verify_otp(challenge_id=challenges[number], code=code, client=known)
+        too_long = resources_pb2.ClientContext(device_token=6 * device_token)
+        with pytest.raises(RequestInvalid):
+            await client.send_otp(email=email, client=too_long)
         await client.validate_session(token)
         with pytest.raises(SessionInvalid):
             await client.validate_session(f"{token[:-1]}{'A' if token[-1] != 'A' else 'B'}")
@@ -91,11 +106,13 @@ async def sign_everybody_in(server: WatchwordProcess, client: AsyncClient) -> Ca
             await client.get_roles(user_id=token)
         with pytest.raises(RequestInvalid):
             await client.send_otp(email=token)
+        with pytest.raises(RequestInvalid):
+            await client.get_roles(user_id=device_token)
         if number % 2:
             await client.revoke(token)
 
     await spread(sign_in, range(SIGN_INS))
-    assert len(issued.tokens) == SIGN_INS
+    assert len(issued.tokens) == len(issued.device_tokens) == SIGN_INS
     return issued
 
 
@@ -112,7 +129,8 @@ async def test_no_code_and_no_token_is_stored_or_logged() -> None:
     """After 200 sign-ins (in full 1,000) no code and no token is in pg_dump or in any debug log.
 
     The logs are the server's at level debug and PostgreSQL's with every statement and parameter.
-    Seen to fail with the code logged by MailDispatcher, and with the token logged by the pipeline.
+    Seen to fail with the code logged by MailDispatcher, with the token logged by the pipeline, and
+    with the device token logged by VerifyOtp or kept with its challenge.
     """
     with tempfile.TemporaryDirectory(prefix="watchword-mail-") as mail_dir:
         arguments = ("dev", "--ephemeral", "--mail-dir", mail_dir)
@@ -123,9 +141,10 @@ async def test_no_code_and_no_token_is_stored_or_logged() -> None:
             logged, statements = server.log(), postgres_log.read_text(errors="replace")
     # It was looked at what there is to see.
     assert dumped.count("INSERT INTO public.sessions ") == SIGN_INS
-    assert dumped.count("INSERT INTO public.challenges ") == SIGN_INS
+    assert dumped.count("INSERT INTO public.challenges ") == 2 * SIGN_INS
+    assert dumped.count("INSERT INTO public.subject_budgets ") == 2 * SIGN_INS
     assert dumped.count("INSERT INTO public.audit_events ") >= SIGN_INS + SIGN_INS // 2
-    assert logged.count('"method": "watchword.v1.AuthService/VerifyOtp"') == 4 * SIGN_INS
+    assert logged.count('"method": "watchword.v1.AuthService/VerifyOtp"') == 5 * SIGN_INS
     assert statements.count("INSERT INTO sessions ") == SIGN_INS
     assert issued.found_in(dumped) == set()
     assert issued.found_in(logged) == set()
@@ -133,6 +152,8 @@ async def test_no_code_and_no_token_is_stored_or_logged() -> None:
 
 
 TOKEN = "ww_AQGiBMIIhI8zh1x604EEDL-gYL_Ls26zmGWGdVeYDoN1BrRG0CjCDFgVOiJOMTVjIDni-O8Br9yR"
+
+DEVICE_TOKEN = "wwd_AQAGRDe6UKAAAAZEN7pQoAA5tx7Ra2amr1Z100xoiEgO"
 
 
 @pytest.mark.parametrize(
@@ -172,6 +193,16 @@ def test_the_search_finds_secrets_in_hexadecimal() -> None:
     raw = base64.urlsafe_b64decode(TOKEN[3:])
     assert issued.found_in(f"'\\x{raw[17:49].hex()}'") == {TOKEN}
     assert issued.found_in(f"'\\x{raw.hex().upper()}'") == {TOKEN}
+
+
+def test_the_search_finds_device_tokens() -> None:
+    """A planted device token is found whole, without its prefix, by its tag alone, and in hex."""
+    issued = Canaries(device_tokens={DEVICE_TOKEN})
+    raw = base64.urlsafe_b64decode(DEVICE_TOKEN[4:])
+    tag = DEVICE_TOKEN[-20:]
+    for text in (DEVICE_TOKEN, DEVICE_TOKEN[4:], f"x{tag}y", raw.hex(), raw[17:].hex().upper()):
+        assert issued.found_in(f"a line\n{text}\n") == {DEVICE_TOKEN}
+    assert issued.found_in(f"{DEVICE_TOKEN[:-1]} {tag[1:]} {raw[19:].hex()}") == set()
 
 
 def test_the_search_finds_nothing_in_other_text() -> None:

@@ -54,7 +54,7 @@ async def until_level(app: RunningApp, level: CodeLevel) -> None:
     async with asyncio.timeout(RAISED_WITHIN_SECONDS):
         while True:
             standing = await store.run_statement(
-                lambda tx: tx.budgets.standing(bytes(32), budget=FAILURE_BUDGET)
+                lambda tx: tx.budgets.standing(bytes(32), slot=0, budget=FAILURE_BUDGET)
             )
             if standing.level == level:
                 return

@@ -14,7 +14,14 @@ import pytest
 from tests.rpc.wire import sent, settled
 from tests.support.running import RunningApp
 from watchword.callers.model import Scope
-from watchword_client import CallerRefused, OtpInvalid, SessionInvalid, UserNotFound, WatchwordError
+from watchword_client import (
+    CallerRefused,
+    OtpInvalid,
+    SessionInvalid,
+    UserNotFound,
+    WatchwordError,
+    resources_pb2,
+)
 
 SEND_OTP_MAX = 7
 VERIFY_OTP_MAX = 11
@@ -111,6 +118,26 @@ async def test_verify_otp(people: RunningApp, lane: str, is_new: bool, expected:
     target = {"challenge_id": challenge.id} if lane == "challenge_id" else {"email": address}
     number = await statements_of(people, people.client.verify_otp(code=code, **target))
     assert number == expected <= VERIFY_OTP_MAX
+
+
+@pytest.mark.parametrize(("lane", "expected"), [("challenge_id", 7), ("email", 6)])
+async def test_a_known_device(people: RunningApp, lane: str, expected: int) -> None:
+    """By id one more, the look-up of the subject, and not for what cannot be a token; otherwise no
+    statement more than without a device.
+    """
+    name = f"device-{lane.replace('_', '-')}"
+    address, token = f"{name}@example.com", (await people.sign_in(name)).device_token
+    for sent_token, number, mails in ((token, expected, 2), (token[:-1], 6, 3)):
+        end_user = resources_pb2.ClientContext(device_token=sent_token)
+        send = people.client.send_otp(email=address, client=end_user)
+        assert await statements_of(people, send) == SEND_OTP_MAX
+        code = await people.mails.code_for(address, count=mails)
+        (row,) = await people.sql(
+            "SELECT id::text FROM challenges ORDER BY create_time DESC LIMIT 1"
+        )
+        target = {"challenge_id": row[0]} if lane == "challenge_id" else {"email": address}
+        verify = people.client.verify_otp(code=code, client=end_user, **target)
+        assert await statements_of(people, verify) == number <= VERIFY_OTP_MAX
 
 
 async def test_a_code_of_no_challenge_costs_one_statement(people: RunningApp) -> None:

@@ -7,6 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from tests.storage.database import new_challenge, subject
+from watchword.crypto import slot_of_subject
 from watchword.login.ports import Tx
 from watchword.otp.model import Charge, Purpose
 from watchword.otp.policy import ATTEMPTS_BY_EMAIL_MAX, FAILURE_BUDGET, NEWEST_BY_EMAIL
@@ -57,7 +58,10 @@ async def fail(tx: PgTx, sql: Sql, *, times: int = 1, email: bool = False) -> in
 
 async def is_spent(tx: Tx, name: str = "ada") -> bool:
     """What SendOtp asks."""
-    return (await tx.budgets.standing(subject(name), budget=FAILURE_BUDGET)).spent
+    standing = await tx.budgets.standing(
+        subject(name), slot=slot_of_subject(subject(name)), budget=FAILURE_BUDGET
+    )
+    return standing.spent
 
 
 @dataclass(frozen=True)

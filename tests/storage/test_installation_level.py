@@ -66,7 +66,7 @@ async def count(tx: PgTx, units: int, *, stripe: int = 0) -> None:
 
 async def level(tx: PgTx) -> CodeLevel:
     """What SendOtp is told."""
-    return (await tx.budgets.standing(subject(), budget=FAILURE_BUDGET)).level
+    return (await tx.budgets.standing(subject(), slot=0, budget=FAILURE_BUDGET)).level
 
 
 @pytest.fixture
@@ -299,7 +299,7 @@ async def test_a_level_does_not_spend_a_budget(tx: PgTx) -> None:
     """The two are told apart: a device that is known has its own budget."""
     await tx.installation.raise_level(LONG, lasts=CALM_TIME)
     assert not await is_spent(tx)
-    standing = await tx.budgets.standing(subject("nobody"), budget=FAILURE_BUDGET)
+    standing = await tx.budgets.standing(subject("nobody"), slot=0, budget=FAILURE_BUDGET)
     assert standing == Standing(spent=False, level=LONG)
 
 

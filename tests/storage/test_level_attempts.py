@@ -19,11 +19,12 @@ from watchword.storage.pool import Isolation
 from watchword.storage.transactions import PgTx
 
 AMPLE = FailureBudget(in_day=1000, in_month=1000, in_a_row=1000)
+DEVICE = bytes(32)
 EIGHT, LONG = CodeLevel.EIGHT_DIGITS, CodeLevel.LONG_CODES
 Guess = Callable[[Tx], Awaitable[int]]
 
 
-def by_id(challenge_id: UUID, *, form: int = 6, level_max: CodeLevel = LONG) -> Guess:
+def by_id(challenge_id: UUID, *, form: int = 6, device_key: bytes | None = None) -> Guess:
     """A guess by id that returns how many codes are compared."""
 
     async def guess(tx: Tx) -> int:
@@ -33,14 +34,14 @@ def by_id(challenge_id: UUID, *, form: int = 6, level_max: CodeLevel = LONG) -> 
             code_form=form,
             attempts_max=5,
             budget=AMPLE,
-            level_max=level_max,
+            device_key=device_key,
         )
         return len(charge.sources)
 
     return guess
 
 
-def by_email(*, form: int = 6, level_max: CodeLevel = LONG) -> Guess:
+def by_email(*, form: int = 6) -> Guess:
     """A guess by e-mail, likewise."""
 
     async def guess(tx: Tx) -> int:
@@ -51,7 +52,24 @@ def by_email(*, form: int = 6, level_max: CodeLevel = LONG) -> Guess:
             attempts_max=ATTEMPTS_BY_EMAIL_MAX,
             newest=NEWEST_BY_EMAIL,
             budget=AMPLE,
-            level_max=level_max,
+        )
+        return len(charge.sources)
+
+    return guess
+
+
+def by_email_of_device(*, form: int = 6) -> Guess:
+    """A known device's guess by e-mail, likewise."""
+
+    async def guess(tx: Tx) -> int:
+        charge = await tx.device_attempts.charge_by_email(
+            subject(),
+            device_key=DEVICE,
+            purpose=Purpose.SIGN_IN,
+            code_form=form,
+            attempts_max=5,
+            newest=NEWEST_BY_EMAIL,
+            budget=AMPLE,
         )
         return len(charge.sources)
 
@@ -129,14 +147,18 @@ async def test_each_level_leaves_one_more(tx: PgTx, sql: Sql) -> None:
 
 
 async def test_a_known_device_is_held_to_eight_digits(tx: PgTx, sql: Sql) -> None:
-    """With `level_max` of 8 a code of 8 digits keeps its attempts at the highest level."""
+    """Its code of 8 digits keeps its attempts at the highest level, in both lanes, and one of 6
+    digits has one left.
+    """
     await alarm(tx, LONG)
     challenge_id = await live(tx, sql, form=8)
-    assert await compared(tx, by_id(challenge_id, form=8, level_max=EIGHT)) == 5
-    assert await compared(tx, by_email(form=8, level_max=EIGHT)) == 3
+    assert await compared(tx, by_id(challenge_id, form=8, device_key=DEVICE)) == 5
+    challenge_id = await live(tx, sql, form=8)
+    assert await compared(tx, by_email_of_device(form=8)) == 5
     challenge_id = await live(tx, sql)
-    assert await compared(tx, by_id(challenge_id, level_max=EIGHT)) == 1
-    assert await compared(tx, by_email(level_max=EIGHT)) == 1
+    assert await compared(tx, by_id(challenge_id, device_key=DEVICE)) == 1
+    challenge_id = await live(tx, sql)
+    assert await compared(tx, by_email_of_device()) == 1
 
 
 async def test_challenges_without_an_attempt_are_among_the_newest(tx: PgTx, sql: Sql) -> None:

@@ -1,7 +1,8 @@
 //! The key ring: which keys an installation holds and the sub-keys made from them.
 //!
 //! The first key signs, all verify: a new key is rolled out last in the list and moved first by a
-//! second roll-out. The index key finds things again (subjects, limits, service keys) and never rotates.
+//! second roll-out. The index key finds things again (subjects, limits, service keys, devices) and
+//! never rotates.
 
 use std::fmt;
 
@@ -39,6 +40,7 @@ pub struct KeyRing {
     pub(crate) subject: MacKey,
     pub(crate) service_key_tag: MacKey,
     pub(crate) limit: MacKey,
+    pub(crate) device_tag: MacKey,
 }
 
 impl KeyRing {
@@ -57,6 +59,7 @@ impl KeyRing {
             subject: MacKey::derive(index_key, "watchword/subject/v1")?,
             service_key_tag: MacKey::derive(index_key, "watchword/service-key-tag/v1")?,
             limit: MacKey::derive(index_key, "watchword/limit/v1")?,
+            device_tag: MacKey::derive(index_key, "watchword/device-tag/v1")?,
         };
         for (id, key) in rest {
             if ring.find(*id).is_some() {

@@ -20,6 +20,7 @@
     )
 )]
 
+mod device;
 mod error;
 mod keys;
 mod limit;
@@ -33,6 +34,7 @@ mod token;
 #[cfg(test)]
 mod vectors;
 
+pub use device::{DEVICE_TOKEN_LENGTH, DeviceTimes, is_device_token};
 pub use error::Error;
 pub use keys::KeyRing;
 pub use limit::LimitKey;

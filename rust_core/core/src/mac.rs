@@ -66,9 +66,10 @@ impl Message {
         Zeroizing::new(self.0.finalize().into_bytes().into())
     }
 
-    /// Gives the first [`TAG_SIZE`] bytes.
-    pub(crate) fn tag(self) -> [u8; TAG_SIZE] {
-        let mut tag = [0_u8; TAG_SIZE];
+    /// Gives the first `SIZE` bytes, at most 32.
+    pub(crate) fn tag<const SIZE: usize>(self) -> [u8; SIZE] {
+        const { assert!(SIZE <= 32, "a MAC has 32 bytes") };
+        let mut tag = [0_u8; SIZE];
         for (to, from) in tag.iter_mut().zip(self.finish().iter()) {
             *to = *from;
         }
@@ -76,8 +77,8 @@ impl Message {
     }
 
     /// Compares the tag in constant time.
-    pub(crate) fn tag_matches(self, tag: [u8; TAG_SIZE]) -> bool {
-        self.tag().ct_eq(&tag).into()
+    pub(crate) fn tag_matches<const SIZE: usize>(self, tag: [u8; SIZE]) -> bool {
+        self.tag::<SIZE>().ct_eq(&tag).into()
     }
 }
 
@@ -112,7 +113,7 @@ mod tests {
     #[test]
     fn tags_differ_by_any_bit() {
         let key = MacKey::derive(&[7; KEY_SIZE], "test").unwrap();
-        let tag = key.message().raw(b"x").tag();
+        let tag = key.message().raw(b"x").tag::<TAG_SIZE>();
         assert!(key.message().raw(b"x").tag_matches(tag));
         for bit in 0..64_usize {
             let mut wrong = tag;

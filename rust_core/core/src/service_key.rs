@@ -50,7 +50,7 @@ impl KeyRing {
     }
 
     pub(crate) fn write_service_key(&self, secret: &[u8; KEY_SIZE]) -> Secret {
-        let tag = self.tagged_service_key(secret).tag();
+        let tag = self.tagged_service_key(secret).tag::<TAG_SIZE>();
         let mut raw = Zeroizing::new(Vec::with_capacity(RAW_SIZE));
         raw.extend_from_slice(secret);
         raw.extend_from_slice(&tag);

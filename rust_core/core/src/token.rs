@@ -117,7 +117,7 @@ pub fn verifier_matches(a: &[u8], b: &[u8]) -> bool {
 }
 
 pub(crate) fn write_token(key: &RingKey, session_id: &Id, secret: &[u8; KEY_SIZE]) -> Secret {
-    let tag = tagged(key, session_id, secret).tag();
+    let tag = tagged(key, session_id, secret).tag::<TAG_SIZE>();
     let mut raw = Zeroizing::new(Vec::with_capacity(RAW_SIZE));
     raw.push(key.id);
     raw.extend_from_slice(session_id);

@@ -5,11 +5,12 @@ use serde::de::DeserializeOwned;
 
 use crate::otp::unbiased;
 use crate::token::{verifier, write_token};
-use crate::{CodeSource, Error, KeyRing, parse_code, slot_of_subject};
+use crate::{CodeSource, DeviceTimes, Error, KeyRing, parse_code, slot_of_subject};
 
 const OTP: &str = include_str!("../../../tests/vectors/otp.json");
 const TOKEN: &str = include_str!("../../../tests/vectors/token.json");
 const SERVICE_KEY: &str = include_str!("../../../tests/vectors/service_key.json");
+const DEVICE: &str = include_str!("../../../tests/vectors/device.json");
 const SUBJECT: &str = include_str!("../../../tests/vectors/subject.json");
 const LIMIT: &str = include_str!("../../../tests/vectors/limit.json");
 const CODE_FORMS: &str = include_str!("../../../tests/vectors/code_forms.json");
@@ -183,6 +184,42 @@ fn service_keys_agree() {
     }
     for case in &file.refused {
         let read = ring.parse_service_key(&case.token);
+        assert!(read.is_none(), "{}", case.why);
+    }
+}
+
+/// Device tokens are written and read as the vectors say; the refused ones are refused.
+#[test]
+fn device_tokens_agree() {
+    #[derive(Deserialize)]
+    struct Device {
+        subject_key: String,
+        since_us: i64,
+        issued_us: i64,
+        token: String,
+    }
+    #[derive(Deserialize)]
+    struct Refused {
+        subject_key: String,
+        token: String,
+        why: String,
+    }
+    let file: File<Device, Refused> = read(DEVICE);
+    let ring = file.ring.build();
+    assert!(file.cases.len() > 4 && file.refused.len() > 35);
+    for case in &file.cases {
+        let subject_key = sized(&case.subject_key);
+        let times = DeviceTimes {
+            since_us: case.since_us,
+            issued_us: case.issued_us,
+        };
+        let token = ring.mint_device_token(&subject_key, times);
+        assert_eq!(token.reveal(), case.token);
+        let read = ring.check_device_token(&case.token, &subject_key);
+        assert_eq!(read, Some(times));
+    }
+    for case in &file.refused {
+        let read = ring.check_device_token(&case.token, &sized(&case.subject_key));
         assert!(read.is_none(), "{}", case.why);
     }
 }

@@ -9,10 +9,12 @@
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use watchword_core::{CodeSource, KeyRing, parse_code};
+use watchword_core::{CodeSource, DeviceTimes, KeyRing, is_device_token, parse_code};
 
 static RING: LazyLock<KeyRing> =
     LazyLock::new(|| KeyRing::new(&[(1, &[1; 32]), (2, &[2; 32])], &[3; 32]).unwrap());
+
+const SUBJECT: [u8; 32] = [9; 32];
 
 fn session_token() -> String {
     let minted = RING.mint_session(77).unwrap();
@@ -23,8 +25,18 @@ fn service_key() -> String {
     RING.mint_service_key().unwrap().reveal().to_owned()
 }
 
+fn device_token() -> String {
+    let times = DeviceTimes {
+        since_us: 1_763_856_000_000_000,
+        issued_us: 1_771_632_000_123_456,
+    };
+    RING.mint_device_token(&SUBJECT, times).reveal().to_owned()
+}
+
 fn accepted(token: &str) -> bool {
-    RING.parse_session_token(token).is_some() || RING.parse_service_key(token).is_some()
+    RING.parse_session_token(token).is_some()
+        || RING.parse_service_key(token).is_some()
+        || RING.check_device_token(token, &SUBJECT).is_some()
 }
 
 /// Flips the case of the letter at or after `at`; every token has letters all over.
@@ -59,9 +71,12 @@ proptest! {
     fn invented_tokens_are_refused(
         session in "ww_[A-Za-z0-9_-]{76}",
         service in "wwk_[A-Za-z0-9_-]{53}[AQgw]",
+        device in "wwd_AQ[A-Za-z0-9_-]{42}",
     ) {
         prop_assert!(!accepted(&session));
         prop_assert!(!accepted(&service));
+        prop_assert!(is_device_token(&device));
+        prop_assert!(!accepted(&device));
     }
 
     /// Minted tokens are accepted as what they are, and not as the other kind.
@@ -77,10 +92,25 @@ proptest! {
         prop_assert!(RING.parse_session_token(&key).is_none());
     }
 
+    /// A device token says its times to its subject alone.
+    #[test]
+    fn device_tokens_are_their_subjects(
+        since_us: i64,
+        issued_us: i64,
+        subject in any::<[u8; 32]>(),
+        other in any::<[u8; 32]>(),
+    ) {
+        let times = DeviceTimes { since_us, issued_us };
+        let token = RING.mint_device_token(&subject, times);
+        prop_assert_eq!(RING.check_device_token(token.reveal(), &subject), Some(times));
+        let read = RING.check_device_token(token.reveal(), &other);
+        prop_assert_eq!(read.is_some(), other == subject);
+    }
+
     /// Any one character replaced, put in or taken out, any case or bit flipped, is refused.
     #[test]
     fn mutants_are_refused(at in 0_usize..1000, bit in 0_u32..7, other in any::<char>()) {
-        for token in [session_token(), service_key()] {
+        for token in [session_token(), service_key(), device_token()] {
             let at = at % token.len();
             let (head, tail) = token.split_at(at);
             let replaced = format!("{head}{other}{}", &tail[1..]);
@@ -101,7 +131,7 @@ proptest! {
     /// Anything put around a token is refused.
     #[test]
     fn surroundings_are_refused(around in "[A-Za-z0-9=_ \n-]{1,4}") {
-        for token in [session_token(), service_key()] {
+        for token in [session_token(), service_key(), device_token()] {
             let before = format!("{around}{token}");
             prop_assert!(!accepted(&before));
             let after = format!("{token}{around}");

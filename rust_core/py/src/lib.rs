@@ -26,6 +26,8 @@ type Minted<'py> = (
 );
 /// Session id, key id, verifier.
 type Presented<'py> = (Bound<'py, PyBytes>, u8, Bound<'py, PyBytes>);
+/// Since, issued: microseconds since 1970.
+type Times = (i64, i64);
 /// Key id, purpose, challenge id, subject key, nonce.
 type Source = (
     i64,
@@ -175,6 +177,32 @@ impl KeyRing {
         ))
     }
 
+    fn mint_device_token<'py>(
+        &self,
+        py: Python<'py>,
+        subject_key: &[u8],
+        since_us: i64,
+        issued_us: i64,
+    ) -> PyResult<Bound<'py, PyString>> {
+        let times = core::DeviceTimes {
+            since_us,
+            issued_us,
+        };
+        let subject_key = sized("subject_key", subject_key)?;
+        let token = self.0.mint_device_token(subject_key, times);
+        Ok(PyString::new(py, token.reveal()))
+    }
+
+    fn check_device_token(
+        &self,
+        token: &Bound<'_, PyString>,
+        subject_key: &[u8],
+    ) -> PyResult<Option<Times>> {
+        let subject_key = sized("subject_key", subject_key)?;
+        let times = self.0.check_device_token(&text(token), subject_key);
+        Ok(times.map(|times| (times.since_us, times.issued_us)))
+    }
+
     fn mint_service_key<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let token = self.0.mint_service_key().map_err(raise)?;
         Ok(PyString::new(py, token.reveal()))
@@ -220,6 +248,11 @@ fn slot_of_subject(subject_key: &[u8]) -> PyResult<u16> {
 }
 
 #[pyfunction]
+fn is_device_token(token: &Bound<'_, PyString>) -> bool {
+    core::is_device_token(&text(token))
+}
+
+#[pyfunction]
 fn parse_code<'py>(
     py: Python<'py>,
     text: &Bound<'py, PyString>,
@@ -245,8 +278,8 @@ fn panic_for_test() {
 mod _core {
     #[pymodule_export]
     use super::{
-        KeyRing, new_id, new_nonce, new_user_id, parse_code, random_key, slot_of_subject,
-        verifier_matches,
+        KeyRing, is_device_token, new_id, new_nonce, new_user_id, parse_code, random_key,
+        slot_of_subject, verifier_matches,
     };
 
     #[cfg(debug_assertions)]

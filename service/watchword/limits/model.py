@@ -27,6 +27,7 @@ class LimitKind(StrEnum):
     CLIENT = "client"
     NETWORK = "network"
     CALLER = "caller"
+    DEVICE = "device"
     FAILURES = "failures"
     LONG_CODE = "long_code"
     # Of the dispatcher: mail waits, nobody is refused.

@@ -7,7 +7,7 @@ from watchword.crypto import CodeSource, new_id, new_nonce, new_user_id, slot_of
 from watchword.login.context import LoginContext
 from watchword.login.ports import Tx
 from watchword.otp.level import code_form
-from watchword.otp.model import IssuedChallenge, NewChallenge, Purpose
+from watchword.otp.model import IssuedChallenge, KnownDevice, NewChallenge, Purpose
 from watchword.otp.policy import FAILURE_BUDGET
 
 
@@ -54,21 +54,26 @@ async def issue(
     *,
     mailbox_key: bytes,
     locale: str | None,
+    known_device: KnownDevice | None = None,
 ) -> IssuedChallenge | None:
     """Stores the challenge and queues its mail; None when its id was stored before.
 
-    A subject whose failure budget is spent gets a long code, whether or not there is an account;
-    the installation's level makes the codes of all longer.
+    A subject whose failure budget is spent gets a long code, whether or not there is an account; a
+    known device has a budget of its own. The installation's level makes the codes of all longer.
     """
-    standing = await tx.budgets.standing(source.subject_key, budget=FAILURE_BUDGET)
+    device_key = None if known_device is None else known_device.key
+    standing = await tx.budgets.standing(
+        device_key or source.subject_key, slot=slot_of(source.challenge_id), budget=FAILURE_BUDGET
+    )
     issued = await tx.challenges.insert(
         NewChallenge(
             source=source,
-            code_form=code_form(ctx.otp, standing),
+            code_form=code_form(ctx.otp, standing, known_device=known_device is not None),
             lifetime=ctx.otp.lifetime,
             user_id=signs_in.user_id,
             registration_id=signs_in.registration_id,
             mailbox_key=mailbox_key,
+            device_key=device_key,
         )
     )
     if issued is not None:
@@ -78,12 +83,19 @@ async def issue(
             outbox_id=new_id(slot_of(issued.id)),
             locale=locale,
             is_shadow=signs_in == NOBODY,
+            known_device=known_device is not None,
         )
     return issued
 
 
 async def queue_mail(
-    tx: Tx, challenge_id: UUID, *, outbox_id: UUID, locale: str | None, is_shadow: bool
+    tx: Tx,
+    challenge_id: UUID,
+    *,
+    outbox_id: UUID,
+    locale: str | None,
+    is_shadow: bool,
+    known_device: bool,
 ) -> None:
     """Queues one mail with the challenge's code; for a shadow only the same work is done."""
     await tx.outbox.put(
@@ -91,4 +103,5 @@ async def queue_mail(
         challenge_id=challenge_id,
         locale=locale,
         is_shadow=is_shadow,
+        known_device=known_device,
     )

@@ -19,6 +19,7 @@ from watchword.limits.model import Bucket, LimitKind, Shortage, Window
 from watchword.limits.policy import LimitsPolicy, client_network, site_network, windows
 from watchword.login import auditing
 from watchword.login.ports import Database, Tx
+from watchword.otp.model import KnownDevice
 from watchword.otp.policy import LONG_CODE_FORM
 from watchword.sessions.model import Client
 from watchword.users.model import EmailAddress
@@ -58,20 +59,31 @@ class Limits:
         """Counts a call that mails nothing; raises RateLimited."""
         await self._take(client, self._of_client(client))
 
-    async def take_mail(self, client: Client, mailbox_key: bytes | None) -> None:
+    async def take_mail(
+        self, client: Client, mailbox_key: bytes | None, device: KnownDevice | None = None
+    ) -> None:
         """Counts a call that may mail something, whether or not it does; raises RateLimited.
 
-        Without a key only the client is counted: the challenge is older than the limits.
+        Without a key only the client is counted: the challenge is older than the limits. A known
+        device is counted by itself and by nothing that it shares with strangers.
         """
+        if device is not None:
+            await self._take(client, [self._bucket(LimitKind.DEVICE, device.key, self._mailbox)])
+            return
         buckets = self._of_client(client)
         if mailbox_key is not None:
             buckets.append(Bucket(LimitKind.MAILBOX, mailbox_key, self._mailbox))
         await self._take(client, buckets)
 
-    async def take_failure(self, client: Client, code: PresentedCode) -> Sequence[Bucket]:
+    async def take_failure(
+        self, client: Client, code: PresentedCode, device: KnownDevice | None = None
+    ) -> Sequence[Bucket]:
         """Counts a failure before anything is compared; returns what a success gives back."""
         buckets: list[Bucket] = []
-        if client.ip is None:
+        if device is not None:
+            whose, who = LimitKind.DEVICE, device.key
+            buckets.append(self._bucket(LimitKind.FAILURES, who, self._failures, of=whose))
+        elif client.ip is None:
             whose, who = LimitKind.CALLER, client.caller.encode()
         else:
             whose, who = LimitKind.CLIENT, client_network(client.ip)
@@ -110,7 +122,7 @@ class Limits:
         *,
         of: LimitKind | None = None,
     ) -> Bucket:
-        """Makes the bucket of a client or caller; `of` says which, where a kind has both."""
+        """Makes the bucket of somebody; `of` says of what kind, where several are counted alike."""
         label = kind if of is None else f"{kind}/{of}"
         return Bucket(kind, self._keys.limit_key(label, who), windows)
 

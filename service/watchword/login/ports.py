@@ -9,7 +9,13 @@ from uuid import UUID
 from watchword.audit.ports import AuditStore
 from watchword.limits.ports import LimitStore
 from watchword.mail.outbox import OutboxStore
-from watchword.otp.ports import AttemptStore, BudgetStore, ChallengeStore, InstallationStore
+from watchword.otp.ports import (
+    AttemptStore,
+    BudgetStore,
+    ChallengeStore,
+    DeviceAttemptStore,
+    InstallationStore,
+)
 from watchword.roles.model import Grants
 from watchword.roles.ports import RoleStore
 from watchword.sessions.model import Session
@@ -93,6 +99,8 @@ class Tx(Protocol):
     def challenges(self) -> ChallengeStore: ...
     @property
     def attempts(self) -> AttemptStore: ...
+    @property
+    def device_attempts(self) -> DeviceAttemptStore: ...
     @property
     def budgets(self) -> BudgetStore: ...
     @property

@@ -5,10 +5,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from watchword.crypto import new_id, slot_of, slot_of_subject
+from watchword.crypto import Secret, new_id, slot_of, slot_of_subject
 from watchword.errors import ChallengeClosed, RateLimited
 from watchword.login.challenges import SignsIn, issue, new_source, queue_mail, signing_in
 from watchword.login.context import LoginContext
+from watchword.login.devices import known_device
 from watchword.login.ports import Tx
 from watchword.otp.model import IssuedChallenge, Purpose, ResendableChallenge
 from watchword.sessions.model import Client
@@ -26,6 +27,7 @@ class SendOtpCommand:
     target: EmailAddress | UUID
     locale: str | None
     client: Client
+    device_token: Secret | None = None
     request_id: UUID | None = None
 
 
@@ -47,6 +49,7 @@ async def _send(ctx: LoginContext, command: SendOtpCommand, email: EmailAddress)
     """
     mailbox_key = ctx.limits.mailbox_key(email)
     subject_key = ctx.keys.subject_key(email.account_key)
+    device = known_device(ctx.keys, subject_key, command.device_token)
     slot = slot_of_subject(subject_key)
     source = new_source(ctx, subject_key, _id_of(ctx, command, slot, target=subject_key))
 
@@ -56,7 +59,13 @@ async def _send(ctx: LoginContext, command: SendOtpCommand, email: EmailAddress)
     async def transaction(tx: Tx) -> IssuedChallenge:
         signs_in = await _find_whom(ctx, tx, email, subject_key)
         made = await issue(
-            ctx, tx, source, signs_in, mailbox_key=mailbox_key, locale=command.locale
+            ctx,
+            tx,
+            source,
+            signs_in,
+            mailbox_key=mailbox_key,
+            locale=command.locale,
+            known_device=device,
         )
         if made is not None:
             return made
@@ -65,7 +74,7 @@ async def _send(ctx: LoginContext, command: SendOtpCommand, email: EmailAddress)
         return stored
 
     async def make() -> IssuedChallenge:
-        await ctx.limits.take_mail(command.client, mailbox_key)
+        await ctx.limits.take_mail(command.client, mailbox_key, device)
         return await ctx.database.run_tx(
             transaction, committed=lambda tx, _: tx.challenges.exists(source.challenge_id)
         )
@@ -96,19 +105,22 @@ async def _send_again(
 
     async def transaction(tx: Tx) -> IssuedChallenge:
         challenge = await find(tx)
+        device = known_device(ctx.keys, challenge.subject_key, command.device_token)
         await queue_mail(
             tx,
             challenge_id,
             outbox_id=outbox_id,
             locale=command.locale,
             is_shadow=challenge.is_shadow,
+            known_device=device is not None,
         )
         return challenge.issued
 
     async def make() -> IssuedChallenge:
         if ctx.limits.enabled:
             found = await ctx.database.run_statement(find)
-            await ctx.limits.take_mail(command.client, found.mailbox_key)
+            device = known_device(ctx.keys, found.subject_key, command.device_token)
+            await ctx.limits.take_mail(command.client, found.mailbox_key, device)
         return await ctx.database.run_tx(transaction)
 
     issued = await _once(command, answered, make)

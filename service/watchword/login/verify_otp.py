@@ -13,8 +13,9 @@ from watchword.crypto import PresentedCode, Secret, slot_of
 from watchword.errors import OtpInvalid
 from watchword.login import auditing
 from watchword.login.context import LoginContext
+from watchword.login.devices import known_device, known_device_of, next_token
 from watchword.login.ports import Tx
-from watchword.otp.model import Charge, ConsumedChallenge, Purpose
+from watchword.otp.model import Charge, ConsumedChallenge, KnownDevice, Purpose
 from watchword.otp.policy import (
     ATTEMPTS_BY_EMAIL_MAX,
     FAILURE_BUDGET,
@@ -34,13 +35,15 @@ class VerifyOtpCommand:
     target: UUID | EmailAddress
     code: PresentedCode
     client: Client
+    device_token: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """What VerifyOtp answers; the token is shown this once."""
+    """What VerifyOtp answers; the tokens are shown this once."""
 
     token: Secret
+    device_token: Secret
     session: Session
     user: User
     grants: Grants
@@ -57,8 +60,9 @@ async def verify_otp(ctx: LoginContext, command: VerifyOtpCommand, *, caller: st
     Raises RateLimited before anything is charged or compared. A wrong code is answered once the
     installation has counted it.
     """
-    taken = await ctx.limits.take_failure(command.client, command.code)
-    charge = await _charge(ctx, command)
+    device = await _known_device(ctx, command)
+    taken = await ctx.limits.take_failure(command.client, command.code, device)
+    charge = await _charge(ctx, command, device)
     matching = ctx.keys.check_code(command.code, charge.sources)
     if matching is None:
         await ctx.failures.count(charge.units)
@@ -66,7 +70,7 @@ async def verify_otp(ctx: LoginContext, command: VerifyOtpCommand, *, caller: st
         _note_refusal(ctx, command, charge, why, caller=caller)
         raise OtpInvalid
     try:
-        signed_in = await _sign_in(ctx, charge, matching, command.client, caller=caller)
+        signed_in = await _sign_in(ctx, charge, matching, device, command.client, caller=caller)
     except OtpInvalid as error:
         lost = isinstance(error, _LostRace)
         why = Outcome.LOST_RACE if lost else Outcome.NOBODY_TO_SIGN_IN
@@ -74,6 +78,13 @@ async def verify_otp(ctx: LoginContext, command: VerifyOtpCommand, *, caller: st
         raise
     await ctx.limits.give_back(taken)
     return signed_in
+
+
+async def _known_device(ctx: LoginContext, command: VerifyOtpCommand) -> KnownDevice | None:
+    if isinstance(command.target, EmailAddress):
+        subject_key = ctx.keys.subject_key(command.target.account_key)
+        return known_device(ctx.keys, subject_key, command.device_token)
+    return await known_device_of(ctx, command.target, command.device_token)
 
 
 def _note_refusal(
@@ -87,43 +98,71 @@ def _note_refusal(
     ctx.refusals.note(auditing.code_refused(why, of, caller=caller, client=command.client))
 
 
-async def _charge(ctx: LoginContext, command: VerifyOtpCommand) -> Charge:
+async def _charge(
+    ctx: LoginContext, command: VerifyOtpCommand, device: KnownDevice | None
+) -> Charge:
     """Counts every code that is about to be compared, and commits that; empty: compare nothing.
 
     Long codes are compared without being counted.
     """
-    is_long = command.code.form == LONG_CODE_FORM
 
     async def statement(tx: Tx) -> Charge:
+        device_key = None if device is None else device.key
         if isinstance(command.target, EmailAddress):
             subject_key = ctx.keys.subject_key(command.target.account_key)
-            if is_long:
-                return await tx.attempts.find_long_by_email(
-                    subject_key, purpose=Purpose.SIGN_IN, newest=NEWEST_BY_EMAIL
-                )
-            return await tx.attempts.charge_by_email(
-                subject_key,
-                purpose=Purpose.SIGN_IN,
-                code_form=command.code.form,
-                attempts_max=ATTEMPTS_BY_EMAIL_MAX,
-                newest=NEWEST_BY_EMAIL,
-                budget=FAILURE_BUDGET,
+            return await _charge_by_email(ctx, tx, subject_key, command.code.form, device_key)
+        if command.code.form == LONG_CODE_FORM:
+            return await tx.attempts.find_long_by_id(
+                command.target, purpose=Purpose.SIGN_IN, device_key=device_key
             )
-        if is_long:
-            return await tx.attempts.find_long_by_id(command.target, purpose=Purpose.SIGN_IN)
         return await tx.attempts.charge_by_id(
             command.target,
             purpose=Purpose.SIGN_IN,
             code_form=command.code.form,
             attempts_max=ctx.otp.attempts_max,
             budget=FAILURE_BUDGET,
+            device_key=device_key,
         )
 
     return await ctx.database.run_statement(statement)
 
 
+async def _charge_by_email(
+    ctx: LoginContext, tx: Tx, subject_key: bytes, code_form: int, device_key: bytes | None
+) -> Charge:
+    """Strangers have a lane of their own, so that they cannot spend what a known device has."""
+    if code_form == LONG_CODE_FORM:
+        return await tx.attempts.find_long_by_email(
+            subject_key, purpose=Purpose.SIGN_IN, newest=NEWEST_BY_EMAIL, device_key=device_key
+        )
+    if device_key is None:
+        return await tx.attempts.charge_by_email(
+            subject_key,
+            purpose=Purpose.SIGN_IN,
+            code_form=code_form,
+            attempts_max=ATTEMPTS_BY_EMAIL_MAX,
+            newest=NEWEST_BY_EMAIL,
+            budget=FAILURE_BUDGET,
+        )
+    return await tx.device_attempts.charge_by_email(
+        subject_key,
+        device_key=device_key,
+        purpose=Purpose.SIGN_IN,
+        code_form=code_form,
+        attempts_max=ctx.otp.attempts_max,
+        newest=NEWEST_BY_EMAIL,
+        budget=FAILURE_BUDGET,
+    )
+
+
 async def _sign_in(
-    ctx: LoginContext, charge: Charge, matching: int, client: Client, *, caller: str
+    ctx: LoginContext,
+    charge: Charge,
+    matching: int,
+    device: KnownDevice | None,
+    client: Client,
+    *,
+    caller: str,
 ) -> SignedIn:
     """Uses the challenge up, gives its charge back, begins the session and audits it; or none."""
     proven = charge.sources[matching]
@@ -149,7 +188,8 @@ async def _sign_in(
         )
         await tx.audit.put(auditing.signed_in(session, caller=caller, client=client, first=is_new))
         grants = Grants() if is_new else await tx.roles.grants_of(user.id)
-        return SignedIn(minted.token, session, user, grants, first_sign_in=is_new)
+        device_token = next_token(ctx.keys, proven.subject_key, device, session)
+        return SignedIn(minted.token, device_token, session, user, grants, first_sign_in=is_new)
 
     return await ctx.database.run_tx(
         transaction, committed=lambda tx, signed_in: tx.sessions.exists(signed_in.session.id)

@@ -1,7 +1,7 @@
 """What a challenge is; the code itself is derived (crypto.KeyRing.derive_code) and never stored."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -17,8 +17,22 @@ class Purpose(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class KnownDevice:
+    """A device that has signed in to a subject before, first at `since_us`.
+
+    `key`, 32 bytes, belongs to device and subject together; its counts are kept under it.
+    """
+
+    key: bytes = field(repr=False)
+    since_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class NewChallenge:
-    """A challenge to be stored; without user and registration it is a shadow: it mails nothing."""
+    """A challenge to be stored; without user and registration it is a shadow: it mails nothing.
+
+    `device_key` is that of the known device that asked for it.
+    """
 
     source: CodeSource
     code_form: int
@@ -26,6 +40,7 @@ class NewChallenge:
     user_id: UUID | None = None
     registration_id: UUID | None = None
     mailbox_key: bytes | None = None
+    device_key: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +64,24 @@ class ResendableChallenge:
 
     issued: IssuedChallenge
     is_shadow: bool
+    subject_key: bytes
     mailbox_key: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """The codes that may be compared, and what their subject's failure budget was charged for them.
+    """The codes that may be compared, and what a failure budget was charged for them.
 
     `units` is one for each of them, or 0 where no budget applies; `failed_at_us`, the entry in the
-    budget, is what a success gives back by.
+    budget, is what a success gives back by. The budget is the known device's, otherwise, without
+    `device_key`, the subject's.
     """
 
     sources: Sequence[CodeSource] = ()
     units: int = 0
     failed_at_us: int = 0
     by_email: bool = False
+    device_key: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

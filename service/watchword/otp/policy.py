@@ -24,6 +24,9 @@ MONTH = timedelta(days=30)
 # How long failures in a row are remembered: NIST SP 800-63B-4, 3.2.2 knows no end of that, but a
 # row for whatever was guessed at once cannot stay for ever.
 IN_A_ROW_KEPT = timedelta(days=365)
+# How long a browser that does not sign in stays known, and how far a host's clock may be behind.
+DEVICE_TOKEN_LIFETIME = timedelta(days=180)
+DEVICE_TOKEN_AHEAD_MAX = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from watchword.crypto import slot_of, slot_of_subject
-from watchword.otp.level import CodeLevel
+from watchword.otp.level import level_max
 from watchword.otp.model import Charge, ConsumedChallenge, Purpose
 from watchword.otp.policy import LONG_CODE_FORM, FailureBudget
 from watchword.storage.budgets import limits_of
@@ -17,7 +17,9 @@ from watchword.storage.otp import source_of
 from watchword.storage.pool import Connection
 
 
-def charge_of(rows: Sequence[asyncpg.Record], *, by_email: bool) -> Charge:
+def charge_of(
+    rows: Sequence[asyncpg.Record], *, by_email: bool, device_key: bytes | None = None
+) -> Charge:
     """Maps the rows of a charge: a source each, with the entry that all of them have in the budget.
 
     No rows: nothing was charged, or the budget had no room.
@@ -29,6 +31,7 @@ def charge_of(rows: Sequence[asyncpg.Record], *, by_email: bool) -> Charge:
         units=len(rows),
         failed_at_us=rows[0]["failed_at_us"],
         by_email=by_email,
+        device_key=device_key,
     )
 
 
@@ -39,14 +42,14 @@ class AttemptStore:
         self._connection = connection
 
     # $1 slot, $2 id, $3 purpose, $4 code form, $5 most attempts; the budget: $6 in a day,
-    # $7 a day, $8 in a month, $9 a month, $10 in a row. Periods are in microseconds. $11 the
-    # highest form that the installation's level may demand.
-    # A code that is shorter than demanded has one attempt left from then on.
+    # $7 a day, $8 in a month, $9 a month, $10 in a row. Periods are in microseconds. $11 the known
+    # device whose budget it is, NULL: the subject's; $12 the highest form that the installation's
+    # level may demand. A code that is shorter than demanded has one attempt left from then on.
     # The entry that would be the ($6 + 1)th newest has to be a day old. Time never goes back in
     # `failures`, or that would count too few.
     CHARGE_BY_ID = """
         WITH level AS (
-            SELECT LEAST($11::integer,
+            SELECT LEAST($12::integer,
                          GREATEST((eight_digits_until_us > us)::integer * 8,
                                   (long_codes_until_us > us)::integer * 13)) AS form
             FROM installation
@@ -65,8 +68,9 @@ class AttemptStore:
         ), budget AS (
             INSERT INTO subject_budgets AS b (slot, subject_key, failures, failures_by_email,
                                               in_a_row, in_a_row_by_email, charge_time)
-            SELECT $1, subject_key, ARRAY[(extract(epoch FROM now()) * 1000000)::bigint],
-                   ARRAY[]::bigint[], 1, 0, now()
+            SELECT $1, COALESCE($11::bytea, subject_key),
+                   ARRAY[(extract(epoch FROM now()) * 1000000)::bigint], ARRAY[]::bigint[],
+                   1, 0, now()
             FROM charged
             ON CONFLICT (slot, subject_key) DO UPDATE
             SET failures = (GREATEST(b.failures[1], EXCLUDED.failures[1]) || b.failures)[1:$8],
@@ -90,7 +94,7 @@ class AttemptStore:
         code_form: int,
         attempts_max: int,
         budget: FailureBudget,
-        level_max: CodeLevel = CodeLevel.LONG_CODES,
+        device_key: bytes | None = None,
     ) -> Charge:
         rows = await self._connection.fetch(
             self.CHARGE_BY_ID,
@@ -100,14 +104,14 @@ class AttemptStore:
             code_form,
             attempts_max,
             *limits_of(budget),
-            level_max,
+            device_key,
+            level_max(known_device=device_key is not None),
         )
-        return charge_of(rows, by_email=False)
+        return charge_of(rows, by_email=False, device_key=device_key)
 
     # $1 slot, $2 subject, $3 purpose, $4 code form, $5 most attempts, $6 how many challenges; the
     # budget, of which this lane has half: $7 in a day, $8 a day, $9 in a month, $10 a month,
-    # $11 in a row. Periods are in microseconds. $12 the highest form that the installation's level
-    # may demand, as above.
+    # $11 in a row. Periods are in microseconds.
     # `room` is read without a lock and only says how many to try: in the end the budget's own WHERE
     # decides, where EXCLUDED.in_a_row is how many are charged.
     # A challenge whose lane is spent still counts among the newest. They are locked in the order
@@ -116,9 +120,8 @@ class AttemptStore:
         WITH present AS (
             SELECT (extract(epoch FROM now()) * 1000000)::bigint AS us
         ), level AS (
-            SELECT LEAST($12::integer,
-                         GREATEST((eight_digits_until_us > us)::integer * 8,
-                                  (long_codes_until_us > us)::integer * 13)) AS form
+            SELECT GREATEST((eight_digits_until_us > us)::integer * 8,
+                            (long_codes_until_us > us)::integer * 13) AS form
             FROM installation
             CROSS JOIN present
             WHERE id = 1
@@ -207,7 +210,6 @@ class AttemptStore:
         attempts_max: int,
         newest: int,
         budget: FailureBudget,
-        level_max: CodeLevel = CodeLevel.LONG_CODES,
     ) -> Charge:
         rows = await self._connection.fetch(
             self.CHARGE_BY_EMAIL,
@@ -218,7 +220,6 @@ class AttemptStore:
             attempts_max,
             newest,
             *limits_of(budget),
-            level_max,
         )
         return charge_of(rows, by_email=True)
 
@@ -230,24 +231,27 @@ class AttemptStore:
           AND consume_time IS NULL AND end_time IS NULL AND expire_time > now()
     """
 
-    async def find_long_by_id(self, challenge_id: UUID, *, purpose: Purpose) -> Charge:
+    async def find_long_by_id(
+        self, challenge_id: UUID, *, purpose: Purpose, device_key: bytes | None = None
+    ) -> Charge:
         rows = await self._connection.fetch(
             self.FIND_LONG_BY_ID, slot_of(challenge_id), challenge_id, purpose, LONG_CODE_FORM
         )
-        return Charge([source_of(row) for row in rows])
+        return Charge([source_of(row) for row in rows], device_key=device_key)
 
-    # $1 slot, $2 subject, $3 purpose, $4 the long form, $5 how many challenges
+    # $1 slot, $2 subject, $3 purpose, $4 the long form, $5 how many challenges, $6 the known device
+    # whose own come first, or NULL
     FIND_LONG_BY_EMAIL = """
         SELECT id AS challenge_id, purpose, subject_key, nonce, key_id
         FROM challenges
         WHERE slot = $1 AND subject_key = $2 AND purpose = $3 AND code_form = $4
           AND consume_time IS NULL AND end_time IS NULL AND expire_time > now()
-        ORDER BY create_time DESC, id DESC
+        ORDER BY (device_key = $6::bytea) IS TRUE DESC, create_time DESC, id DESC
         LIMIT $5
     """
 
     async def find_long_by_email(
-        self, subject_key: bytes, *, purpose: Purpose, newest: int
+        self, subject_key: bytes, *, purpose: Purpose, newest: int, device_key: bytes | None = None
     ) -> Charge:
         rows = await self._connection.fetch(
             self.FIND_LONG_BY_EMAIL,
@@ -256,13 +260,15 @@ class AttemptStore:
             purpose,
             LONG_CODE_FORM,
             newest,
+            device_key,
         )
-        return Charge([source_of(row) for row in rows])
+        return Charge([source_of(row) for row in rows], device_key=device_key)
 
     # $1 slot, $2 the challenge, $3 its subject; of the charge: $4 its entry in the budget, $5 how
-    # many of them, $6 how many by e-mail. The subject's challenges are locked in the order of
-    # their ids first: two sign-ins of one subject would each wait for the other's otherwise.
-    # Counting them all has them all locked before the budget, as a charge does.
+    # many of them, $6 how many by e-mail, $7 whose budget, the subject's or a known device's.
+    # The subject's challenges are locked in the order of their ids first: two sign-ins of one
+    # subject would each wait for the other's otherwise. Counting them all has them all locked
+    # before the budget, as a charge does.
     # Entries of one time stand side by side and are alike, so any $5 of them are the charge's.
     CONSUME = """
         WITH locked AS (
@@ -296,7 +302,7 @@ class AttemptStore:
                     failures_by_email),
                 in_a_row = 0,
                 in_a_row_by_email = 0
-            WHERE slot = $1 AND subject_key = $3 AND EXISTS (SELECT 1 FROM consumed)
+            WHERE slot = $1 AND subject_key = $7 AND EXISTS (SELECT 1 FROM consumed)
               AND (SELECT count(*) FROM locked) > 0
         )
         SELECT user_id, registration_id FROM consumed
@@ -313,6 +319,7 @@ class AttemptStore:
             charge.failed_at_us,
             charge.units,
             charge.units if charge.by_email else 0,
+            charge.device_key or subject_key,
         )
         if row is None:
             return None

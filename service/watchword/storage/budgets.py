@@ -1,8 +1,7 @@
-"""Failure budgets of subjects; what charges them and gives back is in attempts.py."""
+"""Failure budgets of subjects and known devices; attempts.py charges them and gives back."""
 
 from datetime import timedelta
 
-from watchword.crypto import slot_of_subject
 from watchword.otp.level import CodeLevel, Standing
 from watchword.otp.policy import DAY, MONTH, FailureBudget
 from watchword.storage.pool import Connection
@@ -22,9 +21,9 @@ class BudgetStore:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    # $1 slot, $2 subject; the budget: $3 in a day, $4 a day, $5 in a month, $6 a month, $7 in a
-    # row. Periods are in microseconds; the lane by e-mail has half. The level comes along, so that
-    # it costs no statement of its own and no replica works with an old one.
+    # $1 slot, $2 subject or known device; the budget: $3 in a day, $4 a day, $5 in a month, $6 a
+    # month, $7 in a row. Periods are in microseconds; the lane by e-mail has half. The level comes
+    # along, so that it costs no statement of its own and no replica works with an old one.
     STANDING = """
         SELECT GREATEST((i.eight_digits_until_us > us)::integer * 8,
                         (i.long_codes_until_us > us)::integer * 13) AS level,
@@ -44,9 +43,7 @@ class BudgetStore:
         WHERE i.id = 1
     """
 
-    async def standing(self, subject_key: bytes, *, budget: FailureBudget) -> Standing:
-        row = await self._connection.fetchrow(
-            self.STANDING, slot_of_subject(subject_key), subject_key, *limits_of(budget)
-        )
+    async def standing(self, key: bytes, *, slot: int, budget: FailureBudget) -> Standing:
+        row = await self._connection.fetchrow(self.STANDING, slot, key, *limits_of(budget))
         assert row is not None  # the migration has made the installation's row
         return Standing(spent=row["spent"], level=CodeLevel(row["level"]))

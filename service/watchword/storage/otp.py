@@ -32,12 +32,13 @@ class ChallengeStore:
         self._connection = connection
 
     # $1 slot, $2 id, $3 purpose, $4 subject, $5 nonce, $6 key id, $7 code form, $8 user id,
-    # $9 registration id, $10 lifetime, $11 mailbox key
+    # $9 registration id, $10 lifetime, $11 mailbox key, $12 device key
     INSERT = """
         INSERT INTO challenges (slot, id, purpose, subject_key, nonce, key_id, code_form, attempts,
                                 attempts_by_email, user_id, registration_id, create_time,
-                                expire_time, mailbox_key)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, $8, $9, now(), now() + $10::interval, $11)
+                                expire_time, mailbox_key, device_key)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, $8, $9, now(), now() + $10::interval, $11,
+                $12)
         ON CONFLICT (slot, id) DO NOTHING
         RETURNING expire_time, create_time
     """
@@ -57,6 +58,7 @@ class ChallengeStore:
             challenge.registration_id,
             challenge.lifetime,
             challenge.mailbox_key,
+            challenge.device_key,
         )
         if row is None:
             return None
@@ -87,7 +89,7 @@ class ChallengeStore:
         return issued, row["is_live"]
 
     FIND_RESENDABLE = """
-        SELECT code_form, expire_time, now() AS asked_time, mailbox_key,
+        SELECT code_form, expire_time, now() AS asked_time, subject_key, mailbox_key,
                user_id IS NULL AND registration_id IS NULL AS is_shadow
         FROM challenges
         WHERE slot = $1 AND id = $2 AND purpose = $3
@@ -109,8 +111,24 @@ class ChallengeStore:
             asked_time=row["asked_time"],
         )
         return ResendableChallenge(
-            issued, is_shadow=row["is_shadow"], mailbox_key=row["mailbox_key"]
+            issued,
+            is_shadow=row["is_shadow"],
+            subject_key=row["subject_key"],
+            mailbox_key=row["mailbox_key"],
         )
+
+    SUBJECT_OF = """
+        SELECT subject_key
+        FROM challenges
+        WHERE slot = $1 AND id = $2 AND purpose = $3
+          AND consume_time IS NULL AND end_time IS NULL AND expire_time > now()
+    """
+
+    async def subject_of(self, challenge_id: UUID, *, purpose: Purpose) -> bytes | None:
+        subject_key: bytes | None = await self._connection.fetchval(
+            self.SUBJECT_OF, slot_of(challenge_id), challenge_id, purpose
+        )
+        return subject_key
 
     EXISTS = "SELECT EXISTS (SELECT 1 FROM challenges WHERE slot = $1 AND id = $2)"
 

@@ -21,6 +21,7 @@ from watchword.login.ports import Tx
 from watchword.storage.attempts import AttemptStore
 from watchword.storage.audit import AuditStore
 from watchword.storage.budgets import BudgetStore
+from watchword.storage.device_attempts import DeviceAttemptStore
 from watchword.storage.installation import InstallationStore
 from watchword.storage.limits import LimitStore
 from watchword.storage.otp import ChallengeStore
@@ -93,6 +94,10 @@ class PgTx:
     @property
     def attempts(self) -> AttemptStore:
         return AttemptStore(self._connection)
+
+    @cached_property
+    def device_attempts(self) -> DeviceAttemptStore:
+        return DeviceAttemptStore(self._connection)
 
     @cached_property
     def budgets(self) -> BudgetStore:

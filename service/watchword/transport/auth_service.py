@@ -66,6 +66,7 @@ class AuthService:
             target=_target(values),
             locale=values["locale"],
             client=_client(values, caller),
+            device_token=values["client.device_token"],
             request_id=values["request_id"],
         )
         issued = await send_otp(self._ctx, command)
@@ -79,6 +80,7 @@ class AuthService:
             target=_target(values),
             code=values["code"],
             client=_client(values, caller),
+            device_token=values["client.device_token"],
         )
         signed_in = await verify_otp(self._ctx, command, caller=caller)
         return pb.VerifyOtpResponse(
@@ -86,6 +88,7 @@ class AuthService:
             session=convert.session(signed_in.session),
             user=convert.user(signed_in.user, signed_in.grants),
             first_sign_in=signed_in.first_sign_in,
+            device_token=signed_in.device_token.reveal(),
         )
 
     async def validate_session(

@@ -13,7 +13,7 @@ from uuid import UUID
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from watchword.crypto import PresentedCode, parse_code
+from watchword.crypto import PresentedCode, Secret, parse_code
 from watchword.errors import RequestInvalid, ValueRejected, Violation
 from watchword.mail import locales
 from watchword.sessions import rules as session_rules
@@ -33,6 +33,12 @@ def _token(text: str) -> str:
     if len(text.encode()) > TOKEN_MAX_BYTES:
         raise ValueRejected(f"must have at most {TOKEN_MAX_BYTES} bytes")
     return text
+
+
+def _device_token(text: str) -> Secret | None:
+    if len(text.encode()) > TOKEN_MAX_BYTES:
+        raise ValueRejected(f"must have at most {TOKEN_MAX_BYTES} bytes")
+    return Secret(text) if text else None
 
 
 def _uuid(text: str) -> UUID:
@@ -82,6 +88,7 @@ RULES: dict[str, Rule] = {
     "ClientContext.ip": Rule(session_rules.client_ip, session_rules.CLIENT_IP_MAX),
     "ClientContext.user_agent": Rule(session_rules.user_agent, session_rules.USER_AGENT_MAX),
     "ClientContext.device_name": Rule(session_rules.device_name, session_rules.DEVICE_NAME_MAX),
+    "ClientContext.device_token": Rule(_device_token, TOKEN_MAX_BYTES, "bytes"),
     "RegisterRequest.full_name": Rule(user_rules.full_name, user_rules.FULL_NAME_MAX),
     "RegisterRequest.username": Rule(user_rules.username, user_rules.USERNAME_MAX),
     "RegisterRequest.email": _EMAIL,

@@ -11,6 +11,7 @@ import pytest
 
 from watchword.crypto import (
     CodeSource,
+    DeviceTimes,
     KeyRing,
     PresentedCode,
     Secret,
@@ -151,6 +152,24 @@ def test_refused_tokens_are_refused(vectors: Read, ring: KeyRing) -> None:
         assert ring.parse_session_token(case["token"]) is None, case["why"]
     for case in vectors("service_key")["refused"]:
         assert ring.parse_service_key(case["token"]) is None, case["why"]
+
+
+def test_device_tokens_agree(vectors: Read, ring: KeyRing) -> None:
+    """A device token is version, times and 16 bytes of a MAC over the subject and these."""
+    document = vectors("device")
+    tag_key = sub_key(index_key_of(document), "watchword/device-tag/v1")
+    for case in document["cases"]:
+        subject_key = bytes.fromhex(case["subject_key"])
+        pair = case["since_us"], case["issued_us"]
+        body = b"\x01" + b"".join(us.to_bytes(8, "big", signed=True) for us in pair)
+        tag = mac(tag_key, framed(b"watchword/device/v1"), framed(subject_key), body)[:16]
+        token = Secret("wwd_" + text_of(body + tag))
+        assert token.reveal() == case["token"]
+        assert ring.mint_device_token(subject_key, DeviceTimes(*pair)) == token
+        assert ring.check_device_token(token, subject_key) == DeviceTimes(*pair)
+    for case in document["refused"]:
+        token, subject_key = Secret(case["token"]), bytes.fromhex(case["subject_key"])
+        assert ring.check_device_token(token, subject_key) is None, case["why"]
 
 
 def test_subjects_agree(vectors: Read, ring: KeyRing) -> None:

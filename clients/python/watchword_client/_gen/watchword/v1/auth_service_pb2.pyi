@@ -69,16 +69,18 @@ class VerifyOtpRequest(_message.Message):
     def __init__(self, challenge_id: _Optional[str] = ..., email: _Optional[str] = ..., code: _Optional[str] = ..., client: _Optional[_Union[_resources_pb2.ClientContext, _Mapping]] = ...) -> None: ...
 
 class VerifyOtpResponse(_message.Message):
-    __slots__ = ("session_token", "session", "user", "first_sign_in")
+    __slots__ = ("session_token", "session", "user", "first_sign_in", "device_token")
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
     FIRST_SIGN_IN_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     session_token: str
     session: _resources_pb2.Session
     user: _resources_pb2.User
     first_sign_in: bool
-    def __init__(self, session_token: _Optional[str] = ..., session: _Optional[_Union[_resources_pb2.Session, _Mapping]] = ..., user: _Optional[_Union[_resources_pb2.User, _Mapping]] = ..., first_sign_in: bool = ...) -> None: ...
+    device_token: str
+    def __init__(self, session_token: _Optional[str] = ..., session: _Optional[_Union[_resources_pb2.Session, _Mapping]] = ..., user: _Optional[_Union[_resources_pb2.User, _Mapping]] = ..., first_sign_in: bool = ..., device_token: _Optional[str] = ...) -> None: ...
 
 class ValidateSessionRequest(_message.Message):
     __slots__ = ("session_token",)

@@ -110,7 +110,8 @@ class AuthServiceServicer(object):
         The answer is the same whether or not the address has an account; a mail goes out only to one
         that has an active account or a live registration. A resend mails the same code, extends
         nothing and resets no count. After too many wrong codes for an address the new code has 13
-        characters; `code_length` says so.
+        characters; `code_length` says so. A known device (`client.device_token`) has limits and wrong
+        codes of its own.
 
         Errors: INVALID_ARGUMENT REQUEST_INVALID; FAILED_PRECONDITION CHALLENGE_CLOSED when the
         challenge to resend, or the one of this `request_id`, is used, ended or expired, or never was;
@@ -130,7 +131,8 @@ class AuthServiceServicer(object):
         challenges, and `email` may use half of that; then its codes of digits verify no more, and
         SendOtp mails one of 13 characters, on which nothing is counted. Success ends the other live
         challenges of the address. Where the challenge carries a registration and the address has no
-        account, the account is made now.
+        account, the account is made now. A known device (`client.device_token`) has wrong codes of its
+        own, as many, and by `email` the 5 attempts of `challenge_id`.
 
         Errors: UNAUTHENTICATED OTP_INVALID for a code that is wrong, used, expired or unknown alike;
         INVALID_ARGUMENT REQUEST_INVALID for what cannot be a code or a challenge, which costs no

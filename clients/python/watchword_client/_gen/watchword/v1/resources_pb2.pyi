@@ -10,14 +10,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ClientContext(_message.Message):
-    __slots__ = ("ip", "user_agent", "device_name")
+    __slots__ = ("ip", "user_agent", "device_name", "device_token")
     IP_FIELD_NUMBER: _ClassVar[int]
     USER_AGENT_FIELD_NUMBER: _ClassVar[int]
     DEVICE_NAME_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     ip: str
     user_agent: str
     device_name: str
-    def __init__(self, ip: _Optional[str] = ..., user_agent: _Optional[str] = ..., device_name: _Optional[str] = ...) -> None: ...
+    device_token: str
+    def __init__(self, ip: _Optional[str] = ..., user_agent: _Optional[str] = ..., device_name: _Optional[str] = ..., device_token: _Optional[str] = ...) -> None: ...
 
 class Challenge(_message.Message):
     __slots__ = ("id", "expire_time", "resend_time", "code_length")
