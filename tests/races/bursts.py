@@ -30,6 +30,9 @@ SENT = "sent"
 # took too long for a call's budget because the machine is busy with something else.
 REFUSALS = ("OTP_INVALID", "STORAGE_UNAVAILABLE", "OVERLOADED")
 
+Request = pb.VerifyOtpRequest | pb.SendOtpRequest
+_DONE = {pb.VerifyOtpRequest: SIGNED_IN, pb.SendOtpRequest: SENT}
+
 
 def refused(outcomes: Counter[str]) -> int:
     """Returns how many calls ended without a session, in a way that is allowed to."""
@@ -48,28 +51,36 @@ class Connections:
 
         More calls than connections share them.
         """
-        return Counter(await self.verify_each(requests))
-
-    async def verify_each(self, requests: Sequence[pb.VerifyOtpRequest]) -> list[str]:
-        """Sends all of them at one moment; returns the outcomes in the order of the requests."""
-        return await self._at_once("VerifyOtp", requests, done=SIGNED_IN)
+        return Counter(await self.each_at_once(requests))
 
     async def send_at_once(self, requests: Sequence[pb.SendOtpRequest]) -> Counter[str]:
         """Asks for all of these codes at one moment and counts the outcomes."""
-        return Counter(await self._at_once("SendOtp", requests, done=SENT))
+        return Counter(await self.each_at_once(requests))
 
-    async def _at_once(self, method: str, requests: Sequence[Any], *, done: str) -> list[str]:
+    async def each_at_once(self, requests: Sequence[Request]) -> list[str]:
+        """Sends calls of both kinds at one moment; returns the outcomes in the same order."""
+        errors = await self.errors_at_once(requests)
+        return [
+            _DONE[type(request)]
+            if error is None
+            else from_rpc_error(error).reason or str(error.code())
+            for request, error in zip(requests, errors, strict=True)
+        ]
+
+    async def errors_at_once(
+        self, requests: Sequence[Request]
+    ) -> list[grpc.aio.AioRpcError | None]:
+        """The same; returns the error of each call, None where there is none."""
         barrier = asyncio.Barrier(len(requests))
 
-        async def one(stub: Any, request: Any) -> str:
+        async def one(stub: Any, request: Request) -> grpc.aio.AioRpcError | None:
+            method = stub.VerifyOtp if isinstance(request, pb.VerifyOtpRequest) else stub.SendOtp
             await barrier.wait()
             try:
-                await getattr(stub, method)(
-                    request, timeout=TIMEOUT_SECONDS, metadata=self.metadata
-                )
+                await method(request, timeout=TIMEOUT_SECONDS, metadata=self.metadata)
             except grpc.aio.AioRpcError as error:
-                return from_rpc_error(error).reason or str(error.code())
-            return done
+                return error
+            return None
 
         pairs = zip(itertools.cycle(self.stubs), requests, strict=False)
         return await asyncio.gather(*(one(*pair) for pair in pairs))

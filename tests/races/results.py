@@ -81,7 +81,9 @@ class Measured:
     def line(self, *, passed: bool) -> Line:
         """What there is to tell of it."""
         seconds = round(time.monotonic() - self._began, 1)
-        return Line(self.row.name, self.done if passed else self.trials, self.worst, seconds, passed)
+        return Line(
+            self.row.name, self.done if passed else self.trials, self.worst, seconds, passed
+        )
 
 
 class Results:

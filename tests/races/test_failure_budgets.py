@@ -69,9 +69,7 @@ async def _burst(
     """
     requests = _mixed(email, challenges, guesses("000000", count))
     replicas.compared()
-    outcomes, _ = await asyncio.gather(
-        sending.verify_at_once(requests), _asked(replicas, email, 2)
-    )
+    outcomes, _ = await asyncio.gather(sending.verify_at_once(requests), _asked(replicas, email, 2))
     assert refused(outcomes) >= count - 1, outcomes
     return len(replicas.compared())
 
@@ -94,9 +92,7 @@ async def test_ten_guesses_are_compared_in_a_day(
             challenges = [person.challenge_id, *await _asked(replicas, email)]
             assert len(challenges) == 1 + CHALLENGES
             compared = await _burst(replicas, burst, email, challenges)
-            await replicas.clients[0].verify_otp(
-                challenge_id=other.challenge_id, code=other.code
-            )
+            await replicas.clients[0].verify_otp(challenge_id=other.challenge_id, code=other.code)
             await replicas.sql(NEW_ATTEMPTS)
             compared += await _burst(replicas, burst, email, challenges)
             row.saw(compared)
