@@ -17,7 +17,7 @@ WIDTH = 120
 PASSED, FAILED = 0, 1
 
 
-def tested(tests: Sequence[str], python_path: str = "") -> tuple[int, str]:
+def run_pytest(tests: Sequence[str], python_path: str = "") -> tuple[int, str]:
     """Runs tests at their ordinary sizes; returns pytest's exit code and what it printed."""
     environment = {**os.environ, "PYTHONPATH": python_path}
     environment.pop("WATCHWORD_TEST_FULL", None)
@@ -42,7 +42,7 @@ def seen(mutant: Mutant, test: str) -> str:
     """
     with tempfile.TemporaryDirectory(prefix="watchword-mutant-") as folder:
         copy_with(mutant, Path(folder))
-        code, printed = tested([test], str(Path(folder, "service")))
+        code, printed = run_pytest([test], str(Path(folder, "service")))
     # A fixture that fails is a copy that does not start, which catches nothing.
     if code not in {PASSED, FAILED} or "\nERROR " in printed:
         raise RuntimeError(f"`{test}` could not be run with `{mutant.name}`:\n{printed}")
@@ -56,7 +56,7 @@ def main() -> int:
     """Returns how many were not caught."""
     wanted = [mutant for mutant in MUTANTS if not sys.argv[1:] or mutant.name in sys.argv[1:]]
     tests = sorted({test for mutant in wanted for test in mutant.tests})
-    code, printed = tested(tests)
+    code, printed = run_pytest(tests)
     if code != PASSED:
         print(printed, "error: the tests fail without any bug", sep="\n")
         return 1

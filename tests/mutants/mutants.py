@@ -248,13 +248,13 @@ NO_MONTH = Mutant(
             "AND $9::bigint > 0",
         ),
     ),
-    (f"{BUDGETS}test_no_window_holds_more_than_its_budget[read_committed]",),
+    (f"{BUDGETS}test_no_window_holds_more_than_its_budget",),
 )
 
 NO_ROW = Mutant(
     "budget without failures in a row",
     (Change(ATTEMPTS_PY, "WHERE b.in_a_row < $10", "WHERE $10::integer > 0"),),
-    (f"{BUDGETS}test_no_window_holds_more_than_its_budget[read_committed]",),
+    (f"{BUDGETS}test_no_window_holds_more_than_its_budget",),
 )
 
 EXPIRED = Mutant(
@@ -275,7 +275,7 @@ EXPIRED = Mutant(
         ),
     ),
     (
-        f"{REPLAYS}test_a_dead_code_is_a_wrong_code[read_committed]",
+        f"{REPLAYS}test_a_dead_code_is_a_wrong_code",
         f"{REPLAYS}test_a_short_life_ends_by_itself",
     ),
 )

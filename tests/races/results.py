@@ -71,7 +71,7 @@ class Measured:
             self.done = min(number + step, self.trials)
             if FULL and time.monotonic() - self._told > PROGRESS_SECONDS:
                 self._told = time.monotonic()
-                print(f"row {self.row.name}: {self.done:,} of {self.trials:,}", flush=True)
+                print(f"row {self.row.name}: {self.done:,} of {self.trials:,}", flush=True)  # noqa: T201  # of hours
 
     def saw(self, count: int) -> None:
         """Notes what one trial has shown; more than allowed ends the row."""
@@ -98,22 +98,32 @@ class Results:
     @contextlib.contextmanager
     def measure(self, name: str) -> Iterator[Measured]:
         """Measures a row, or skips the test that would when that was done at this commit."""
-        row = ROWS[name]
-        if name in self._kept:
-            self.lines.append(self._kept[name])
-            pytest.skip(f"row {name} was done at this commit")
-        measured = Measured(row, row.trials if FULL else row.ordinary_trials)
+        with self.measure_together(name) as (measured,):
+            yield measured
+
+    @contextlib.contextmanager
+    def measure_together(self, *names: str) -> Iterator[list[Measured]]:
+        """Measures rows of which the same trials tell."""
+        if self._kept.keys() >= set(names):
+            self.lines += [self._kept[name] for name in names]
+            pytest.skip(f"done at this commit: row {', '.join(names)}")
+        rows = [ROWS[name] for name in names]
+        together = [Measured(row, row.trials if FULL else row.ordinary_trials) for row in rows]
         passed = False
         try:
-            yield measured
-            assert measured.worst is not None, f"row {name} has seen nothing"
+            yield together
+            for measured in together:
+                assert measured.worst is not None, f"row {measured.row.name} has seen nothing"
             passed = True
         finally:
-            line = measured.line(passed=passed)
-            self.lines.append(line)
-            if passed and self._commit is not None:
-                keep(KEPT, line, self._commit)
-                append(PROOF, line, f"{self._heading()}\n")
+            for measured in together:
+                self._finish(measured.line(passed=passed))
+
+    def _finish(self, line: Line) -> None:
+        self.lines.append(line)
+        if line.passed and self._commit is not None:
+            keep(KEPT, line, self._commit)
+            append(PROOF, line, f"{self._heading()}\n")
 
     def _heading(self) -> str:
         day = datetime.now(UTC).date().isoformat()
@@ -153,7 +163,7 @@ def kept_rows(path: Path, commit: str | None) -> dict[str, Line]:
 
 def keep(path: Path, line: Line, commit: str) -> None:
     """Notes a finished row."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(json.dumps({"commit": commit, "line": asdict(line)}) + "\n")
 

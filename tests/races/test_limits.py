@@ -125,7 +125,7 @@ async def test_one_mailbox_gets_five_mails_an_hour(database_url: str, results: R
             )
         forms = itertools.cycle(MAILBOX_FORMS)
         mails, before = 0, 0
-        with results.measure("17 at once") as at_once, results.measure("17 in an hour") as hour:
+        with results.measure_together("17 at once", "17 in an hour") as (at_once, hour):
             step = -(-hour.trials // len(MINUTES))
             numbers = zip(hour.each(step), at_once.each(step), MINUTES, strict=True)
             for first, _, minute in numbers:

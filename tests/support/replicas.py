@@ -1,4 +1,4 @@
-"""Three servers of one installation as real processes, and what can be seen of them from outside."""
+"""Three servers of one installation as real processes, and what is seen of them from outside."""
 
 import asyncio
 import contextlib
