@@ -68,10 +68,10 @@ test-postgres15: build ## Run the tests of storage on an installed PostgreSQL 15
 			"programs: make test-postgres15 POSTGRES15=..."; \
 	fi
 
-races: build ## Race three servers at full size; resumable, appends to docs/proof.md; about RACES_TIME
+races: build ## Race three servers at full size, resumable; appends to docs/proof.md; about an hour
 	WATCHWORD_TEST_FULL=1 $(BIN)/python -m pytest -s tests/races
 
-mutants: build ## Show that the races catch seeded bugs; about MUTANTS_TIME
+mutants: build ## Show that the races catch seeded bugs; about 5 minutes
 	$(BIN)/python -m tests.mutants
 
 faults: build ## Kill the server 20 times and PostgreSQL 10 times under load; about 15 minutes

@@ -1,17 +1,14 @@
-"""Three servers of one installation as processes, one in the test's own, and the rows' results."""
+"""Three servers of one installation as processes, and the rows' results."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.races.bursts import Connections, connections, to_all
-from tests.races.comparisons import Comparisons
+from tests.races.bursts import Connections, to_all
 from tests.races.results import Results, table
 from tests.races.rows import ELSEWHERE
 from tests.support.postgres import DatabaseServer, fetch
 from tests.support.replicas import Replicas, replicas_on
-from tests.support.running import RunningApp
-from watchword.callers.model import Scope
 
 _RESULTS = pytest.StashKey[Results]()
 
@@ -57,19 +54,4 @@ async def replicas(
 async def burst(replicas: Replicas) -> AsyncIterator[Connections]:
     """64 connections, a third of them to each server."""
     async with to_all(replicas) as opened:
-        yield opened
-
-
-@pytest.fixture
-def comparisons(monkeypatch: pytest.MonkeyPatch) -> Comparisons:
-    """The comparisons of the server in this process."""
-    return Comparisons(monkeypatch)
-
-
-@pytest.fixture
-async def burst_here(app: RunningApp) -> AsyncIterator[Connections]:
-    """Connections to the server in this process."""
-    async with connections(
-        [app.app.api_address], service_key=app.service_key(*Scope), count=32
-    ) as opened:
         yield opened
