@@ -60,7 +60,7 @@ COUNT_AFTER_COMPARE = Mutant(
             VERIFY_PY,
             "    matching = ctx.keys.check_code(command.code, charge.sources)\n",
             "    matching = ctx.keys.check_code(command.code, charge.sources)\n"
-            "    await _charge(ctx, command)\n",
+            "    if isinstance(command.target, UUID):\n        await _charge(ctx, command)\n",
         ),
         Change(
             VERIFY_PY,
@@ -68,6 +68,8 @@ COUNT_AFTER_COMPARE = Mutant(
             '''async def _look(ctx: LoginContext, command: VerifyOtpCommand) -> Charge:
     from watchword.storage.attempts import charge_of
 
+    if not isinstance(command.target, UUID):
+        return await _charge(ctx, command)
     statement = """
         SELECT id AS challenge_id, purpose, subject_key, nonce, key_id, 1 AS failed_at_us
         FROM challenges
