@@ -6,6 +6,7 @@ Each piece of text stands exactly once in its file; keep it as short as that all
 from dataclasses import dataclass
 
 CODES = "tests/races/test_double_spend.py::"
+SPEND_ONCE = "test_64_connections_to_three_processes_spend_a_code_once"
 GUESSES = "tests/races/test_wrong_guesses.py::"
 BUDGETS = "tests/races/test_failure_budgets.py::"
 ORDERS = "tests/races/test_interleavings.py::"
@@ -45,7 +46,7 @@ NO_CONSUME_TIME = Mutant(
             "AND end_time IS NULL AND expire_time > now()\n            RETURNING user_id",
         ),
     ),
-    (f"{CODES}test_64_connections_to_three_processes_spend_a_code_once",),
+    (f"{CODES}{SPEND_ONCE}",),
 )
 
 COUNT_AFTER_COMPARE = Mutant(
@@ -225,8 +226,27 @@ NO_ATTEMPTS_MAX = Mutant(
     (Change(ATTEMPTS_PY, "AND attempts < $5", "AND (attempts < $5 OR attempts >= 0)"),),
     (
         f"{GUESSES}test_three_processes_count_together[id-read_committed-read_committed]",
+        f"{GUESSES}test_a_right_code_in_the_burst_counts_as_a_guess[read_committed]",
         f"{ORDERS}test_only_what_the_model_allows_is_accepted[read_committed]",
     ),
+)
+
+NO_ATTEMPTS_BY_EMAIL_MAX = Mutant(
+    "attempts by e-mail without end",
+    (
+        Change(
+            ATTEMPTS_PY,
+            "AND attempts_by_email < $5",
+            "AND (attempts_by_email < $5 OR attempts_by_email >= 0)",
+        ),
+    ),
+    (f"{GUESSES}test_three_processes_count_together[e-mail-read_committed-read_committed]",),
+)
+
+LOST_RACE = Mutant(
+    "lost race answered as a defect",
+    (Change("storage/transactions.py", "except _LOST_RACE as error:", "except () as error:"),),
+    (f"{CODES}{SPEND_ONCE}[repeatable_read-repeatable_read]",),
 )
 
 SPELLING = Mutant(
@@ -325,6 +345,8 @@ MUTANTS = (
     CHARGES_TWICE,
     LANE_CLOSES_THE_OTHER,
     NO_ATTEMPTS_MAX,
+    NO_ATTEMPTS_BY_EMAIL_MAX,
+    LOST_RACE,
     SPELLING,
     WHOLE_IPV6,
     NO_MONTH,

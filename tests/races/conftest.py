@@ -35,13 +35,13 @@ def pytest_terminal_summary(
         terminalreporter.write_line(f"row {row}: {place}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def replicas(
     request: pytest.FixtureRequest, postgres: DatabaseServer, template: str
 ) -> AsyncIterator[Replicas]:
     """Three servers at the isolation level that is the parameter; limits are off.
 
-    Shared by the tests of a level: each makes people of its own.
+    Shared by a file's tests of that level: each makes people of its own.
     """
     name = postgres.next_name("races")
     url = await postgres.create_database(name, template=template)

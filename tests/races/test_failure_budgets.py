@@ -82,8 +82,7 @@ async def test_ten_guesses_are_compared_in_a_day(
     short code is refused, whatever attempts it has left, and the long one signs in.
 
     Somebody else's success in between changes nothing. 2 people, in full 100. Seen to fail with
-    the budget kept per challenge, and with its conditions taken out of CHARGE_BY_ID and
-    CHARGE_BY_EMAIL.
+    the budget kept per challenge, and with everybody's failures cleared by any success.
     """
     with results.measure("4 in 24 hours") as row:
         for _ in row.each():

@@ -108,8 +108,7 @@ async def test_only_what_the_model_allows_is_accepted(
     """A code is accepted once at most, never after its lane's last charge, and only if compared.
 
     200 interleavings, in full 10,000, ten of them at once. Seen to fail with `attempts < $5` taken
-    out of AttemptStore, with verify_otp.py made to read, compare and then charge, and with
-    `consume_time IS NULL` taken out of CONSUME.
+    out of AttemptStore, and with verify_otp.py made to read, compare and then charge.
     """
     accepted = 0
 

@@ -113,8 +113,7 @@ async def test_one_mailbox_gets_five_mails_an_hour(database_url: str, results: R
     """Calls by 1,000 clients for the forms of one mailbox: one mail at once, 5 in an hour (row 17).
 
     200 calls, in full 10,000. Between the minutes every server is killed, and nothing is counted
-    anew. Seen to fail with the limit key made of the address as it was sent, and of the account
-    key.
+    anew. Seen to fail with the limit key made of the address as it was sent.
     """
     async with replicas_on(database_url, LIMITS__ENABLED="true") as replicas:
         for number, form in enumerate(MAILBOX_FORMS):

@@ -45,7 +45,8 @@ async def test_a_dead_code_is_a_wrong_code(own: Replicas, results: Results) -> N
     """A used code, one that has expired and one of a challenge that a success has ended are refused
     at once, 1 s later and a lifetime and 1 s later, in the bytes of a code that never was.
 
-    20 people, in full 1,000, by both lanes at all of the servers.
+    20 people, in full 1,000, by both lanes at all of the servers. Seen to fail with
+    `expire_time > now()` taken out of CHARGE_BY_ID and CONSUME.
     """
     never = pb.VerifyOtpRequest(challenge_id=NEVER_WAS, code="123456")
     async with to_all(own) as burst:
@@ -80,7 +81,10 @@ async def _dead(replicas: Replicas) -> list[pb.VerifyOtpRequest]:
 
 
 async def test_a_short_life_ends_by_itself(database_url: str) -> None:
-    """A code of 30 s signs in before and not after, by the database's clock; 28 s are skipped."""
+    """A code of 30 s signs in before and not after, by the database's clock; 28 s are skipped.
+
+    Seen to fail with `expire_time > now()` taken out of CHARGE_BY_ID and CONSUME.
+    """
     async with replicas_on(database_url, OTP__LIFETIME="30s") as replicas:
         early, late = await replicas.newcomer(), await replicas.newcomer()
         await replicas.age(seconds=28)
@@ -103,6 +107,7 @@ async def test_a_code_is_good_for_its_own_challenge_alone(
 ) -> None:
     """A code on another's challenge, and on another's address: 2,000 pairs, in full 10^5, are each
     compared and refused; the counts of attempts and failures are taken away before each round.
+    Seen to fail with codes that follow from no challenge, subject or nonce.
 
     Another purpose is refused by the statements (tests/storage/test_challenge_statements.py).
     """
