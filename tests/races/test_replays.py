@@ -45,7 +45,7 @@ async def test_a_dead_code_is_a_wrong_code(own: Replicas, results: Results) -> N
     """A used code, one that has expired and one of a challenge that a success has ended are refused
     at once, 1 s later and a lifetime and 1 s later, in the bytes of a code that never was.
 
-    20 people, in full 1,000, by both lanes at all of the servers. Seen to fail with
+    20 of each, in full 1,000, by both lanes at all of the servers. Seen to fail with
     `expire_time > now()` taken out of CHARGE_BY_ID and CONSUME.
     """
     never = pb.VerifyOtpRequest(challenge_id=NEVER_WAS, code="123456")
@@ -64,11 +64,13 @@ async def test_a_dead_code_is_a_wrong_code(own: Replicas, results: Results) -> N
 
 
 async def _dead(replicas: Replicas) -> list[pb.VerifyOtpRequest]:
-    """Makes people with a code that has expired, a used one, and one that its use has ended."""
-    people = [await replicas.newcomer() for _ in range(TOGETHER)]
-    requests = [each for it in people for each in _both(it, it.challenge_id, it.code)]
+    """Makes people with a code that has expired, and others with a used one and with one that its
+    use has ended: it would end an expired one too.
+    """
+    late = [await replicas.newcomer() for _ in range(TOGETHER)]
+    requests = [each for it in late for each in _both(it, it.challenge_id, it.code)]
     await replicas.age(seconds=LIFETIME.total_seconds())
-    for person in people:
+    for person in [await replicas.newcomer() for _ in range(TOGETHER)]:
         ended, used = [
             (await client.send_otp(email=person.email)).challenge.id
             for client in replicas.clients[:2]
