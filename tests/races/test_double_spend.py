@@ -86,9 +86,9 @@ async def test_the_code_is_dead_at_the_other_processes_too(replicas: Replicas) -
             await there.verify_otp(challenge_id=person.challenge_id, code=code)
 
 
-@pytest.mark.parametrize("replicas", ["repeatable_read", "serializable"], indirect=True)
+@pytest.mark.parametrize("replicas", LEVELS, indirect=True)
 async def test_a_sign_in_that_is_run_again_is_charged_once(replicas: Replicas) -> None:
-    """A right code whose transaction meets 40001 and is run again has cost one attempt.
+    """A right code whose transaction meets 40001, at the higher levels, has cost one attempt.
 
     The sign-in waits for another challenge of the same person, which is changed meanwhile. Seen to
     fail with the charge put into the function that run_tx repeats (2 attempts).
