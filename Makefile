@@ -13,8 +13,8 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help check-tools build demo dev test test-postgres15 faults lint lint-deploy format proto docs
-.PHONY: bench bench-purge dist lock clean
+.PHONY: help check-tools build demo dev test test-postgres15 races mutants faults lint lint-deploy
+.PHONY: format proto docs bench bench-purge dist lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -67,6 +67,12 @@ test-postgres15: build ## Run the tests of storage on an installed PostgreSQL 15
 		echo "hint: on Debian 12: apt-get install postgresql-15; or name the folder of its" \
 			"programs: make test-postgres15 POSTGRES15=..."; \
 	fi
+
+races: build ## Race three servers at full size, resumable; appends to docs/proof.md; about an hour
+	WATCHWORD_TEST_FULL=1 $(BIN)/python -m pytest -s tests/races
+
+mutants: build ## Show that the races catch seeded bugs; about 5 minutes
+	$(BIN)/python -m tests.mutants
 
 faults: build ## Kill the server 20 times and PostgreSQL 10 times under load; about 15 minutes
 	WATCHWORD_TEST_FULL=1 $(BIN)/python -m pytest -s tests/faults

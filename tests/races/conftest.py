@@ -1,44 +1,54 @@
-"""Two servers of one installation, shared by a file's tests, and one in the test's own process."""
+"""Three servers of one installation as processes, and the rows' results."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.races.bursts import Connections, connections, to_both
-from tests.races.comparisons import Comparisons
-from tests.support.processes import WatchwordProcess, replica, watchword
-from tests.support.running import RunningApp
-from watchword.callers.model import Scope
+from tests.races.bursts import Connections, to_all
+from tests.races.results import Results, table
+from tests.support.postgres import DatabaseServer, fetch
+from tests.support.replicas import Replicas, replicas_on
 
-CONNECTIONS = 64
+_RESULTS = pytest.StashKey[Results]()
+
+
+@pytest.fixture(scope="session")
+async def results(postgres: DatabaseServer, pytestconfig: pytest.Config) -> Results:
+    """The rows of this run, printed at its end."""
+    (row,) = await fetch(postgres.postgres.url(), "SHOW server_version")
+    pytestconfig.stash[_RESULTS] = Results(row[0])
+    return pytestconfig.stash[_RESULTS]
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Prints the table."""
+    results = config.stash.get(_RESULTS, None)
+    if results is None or not results.lines:
+        return
+    terminalreporter.section("races")
+    for line in table(results.lines):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="module")
-async def processes() -> AsyncIterator[tuple[WatchwordProcess, WatchwordProcess]]:
-    """Two `watchword` processes on one database."""
-    async with watchword("dev", "--ephemeral") as first, replica(first) as second:
-        yield first, second
+async def replicas(
+    request: pytest.FixtureRequest, postgres: DatabaseServer, template: str
+) -> AsyncIterator[Replicas]:
+    """Three servers at the isolation level that is the parameter; limits are off.
 
-
-@pytest.fixture(scope="module")
-async def burst(
-    processes: tuple[WatchwordProcess, WatchwordProcess],
-) -> AsyncIterator[Connections]:
-    """64 connections, half of them to each process."""
-    async with to_both(*processes, count=CONNECTIONS) as opened:
-        yield opened
-
-
-@pytest.fixture
-def comparisons(monkeypatch: pytest.MonkeyPatch) -> Comparisons:
-    """The comparisons of the server in this process."""
-    return Comparisons(monkeypatch)
+    Shared by a file's tests of that level: each makes people of its own.
+    """
+    name = postgres.next_name("races")
+    url = await postgres.create_database(name, template=template)
+    async with replicas_on(url, isolation=request.param) as running:
+        yield running
+    await postgres.drop_database(name)
 
 
 @pytest.fixture
-async def burst_here(app: RunningApp) -> AsyncIterator[Connections]:
-    """Connections to the server in this process."""
-    async with connections(
-        [app.app.api_address], service_key=app.service_key(*Scope), count=32
-    ) as opened:
+async def burst(replicas: Replicas) -> AsyncIterator[Connections]:
+    """64 connections, a third of them to each server."""
+    async with to_all(replicas) as opened:
         yield opened
