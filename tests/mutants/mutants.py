@@ -123,7 +123,7 @@ CLEARED_BY_SUCCESS = Mutant(
         Change(
             ATTEMPTS_PY,
             "WHERE slot = $1 AND subject_key = $7 AND EXISTS (SELECT 1 FROM consumed)",
-            "WHERE EXISTS (SELECT 1 FROM consumed)",
+            "WHERE (slot = $1 AND subject_key = $7 OR true) AND EXISTS (SELECT 1 FROM consumed)",
         ),
     ),
     (
