@@ -64,7 +64,7 @@ class World:
 
     async def verify(self, command: VerifyOtpCommand) -> SignedIn:
         """VerifyOtp by a caller `tests`."""
-        return await verify_otp(self.ctx, command, caller="tests")
+        return await verify_otp(self.ctx, command)
 
     async def revoke(self, signed_in: SignedIn) -> int:
         """Revoke by a caller `tests`."""

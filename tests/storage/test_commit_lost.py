@@ -96,7 +96,7 @@ class World:
         """VerifyOtp with the right code."""
         code = await self.code_of(challenge_id)
         command = VerifyOtpCommand(target=challenge_id, code=code, client=Client())
-        return await verify_otp(self.ctx, command, caller="tests")
+        return await verify_otp(self.ctx, command)
 
 
 @pytest.fixture
@@ -306,13 +306,13 @@ async def test_a_charge_of_unknown_outcome_compares_nothing(
     command = VerifyOtpCommand(target=target(registered), code=code, client=Client())
     world.proxy.arm(statement, cut)
     with pytest.raises(StorageUnavailable):
-        await verify_otp(world.ctx, command, caller="tests")
+        await verify_otp(world.ctx, command)
     assert world.proxy.has_cut
     assert world.keys.compared == 0
     charged = 1 if cut is Cut.AFTER else 0
     assert await world.attempts() == [(charged, 0) if target is by_id else (0, charged)]
     assert (await world.counts())["sessions"] == 0
-    assert (await verify_otp(world.ctx, command, caller="tests")).first_sign_in
+    assert (await verify_otp(world.ctx, command)).first_sign_in
     assert world.keys.compared == 1
 
 

@@ -270,7 +270,7 @@ async def test_many_sign_ins_share_few_connections(
             code = parse_code(KEYS.derive_code(source_of(row), length=6).reveal())
             assert code is not None
             right = VerifyOtpCommand(target=registered.challenge.id, code=code, client=Client())
-            answer = await verify_otp(ctx, right, caller="tests")
+            answer = await verify_otp(ctx, right)
             return (await live_session(ctx, answer.token.reveal())).user.username
 
         one_at_a_time = asyncio.Lock()

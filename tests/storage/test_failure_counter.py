@@ -133,7 +133,7 @@ async def test_a_wrong_code_is_answered_once_it_is_counted(
         ctx = login_context(database)
         async with held(sql):
             with pytest.raises(OtpInvalid if form == 13 else StorageUnavailable):
-                await verify_otp(ctx, command, caller="tests")
+                await verify_otp(ctx, command)
         with pytest.raises(OtpInvalid):
-            await verify_otp(ctx, command, caller="tests")
+            await verify_otp(ctx, command)
     assert await counted(tx) == (0 if form == 13 else 1)

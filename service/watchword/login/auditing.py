@@ -12,12 +12,12 @@ from watchword.otp.level import CodeLevel
 from watchword.sessions.model import Client, Session
 
 
-def signed_in(session: Session, *, caller: str, client: Client, first: bool) -> Event:
+def signed_in(session: Session, *, client: Client, first: bool) -> Event:
     """The event of a sign-in."""
     return Event(
         id=new_id(slot_of(session.user_id)),
         action=Action.FIRST_SIGN_IN if first else Action.SIGN_IN,
-        actor=caller,
+        actor=client.caller,
         user_id=session.user_id,
         target=Target(TargetKind.SESSION, str(session.id)),
         client_ip=client.ip,
@@ -80,7 +80,7 @@ def level_raised(level: CodeLevel) -> Event:
     )
 
 
-def code_refused(outcome: Outcome, of: bytes | UUID, *, caller: str, client: Client) -> Event:
+def code_refused(outcome: Outcome, of: bytes | UUID, *, client: Client) -> Event:
     """The event of a refused code, `of` a subject's key, or a challenge whose subject is not known.
 
     Of the client the address alone: the rest is text of a guesser's choice, and would be held in
@@ -94,7 +94,7 @@ def code_refused(outcome: Outcome, of: bytes | UUID, *, caller: str, client: Cli
         id=new_id(slot),
         action=Action.SIGN_IN,
         outcome=outcome,
-        actor=caller,
+        actor=client.caller,
         target=target,
         client_ip=client.ip,
     )

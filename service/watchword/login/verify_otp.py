@@ -54,7 +54,7 @@ class _LostRace(OtpInvalid):
     """The challenge was used, or the address or username claimed, a moment before."""
 
 
-async def verify_otp(ctx: LoginContext, command: VerifyOtpCommand, *, caller: str) -> SignedIn:
+async def verify_otp(ctx: LoginContext, command: VerifyOtpCommand) -> SignedIn:
     """Signs in whom the code's challenge is for; raises OtpInvalid, whatever the cause.
 
     Raises RateLimited before anything is charged or compared. A wrong code is answered once the
@@ -67,14 +67,14 @@ async def verify_otp(ctx: LoginContext, command: VerifyOtpCommand, *, caller: st
     if matching is None:
         await ctx.failures.count(charge.units)
         why = Outcome.WRONG_CODE if charge.sources else Outcome.NOT_LIVE_OR_SPENT
-        _note_refusal(ctx, command, charge, why, caller=caller)
+        _note_refusal(ctx, command, charge, why)
         raise OtpInvalid
     try:
-        signed_in = await _sign_in(ctx, charge, matching, device, command.client, caller=caller)
+        signed_in = await _sign_in(ctx, charge, matching, device, command.client)
     except OtpInvalid as error:
         lost = isinstance(error, _LostRace)
         why = Outcome.LOST_RACE if lost else Outcome.NOBODY_TO_SIGN_IN
-        _note_refusal(ctx, command, charge, why, caller=caller)
+        _note_refusal(ctx, command, charge, why)
         raise
     await ctx.limits.give_back(taken)
     return signed_in
@@ -88,14 +88,14 @@ async def _known_device(ctx: LoginContext, command: VerifyOtpCommand) -> KnownDe
 
 
 def _note_refusal(
-    ctx: LoginContext, command: VerifyOtpCommand, charge: Charge, why: Outcome, *, caller: str
+    ctx: LoginContext, command: VerifyOtpCommand, charge: Charge, why: Outcome
 ) -> None:
     of: bytes | UUID
     if isinstance(command.target, EmailAddress):
         of = ctx.keys.subject_key(command.target.account_key)
     else:
         of = charge.sources[0].subject_key if charge.sources else command.target
-    ctx.refusals.note(auditing.code_refused(why, of, caller=caller, client=command.client))
+    ctx.refusals.note(auditing.code_refused(why, of, client=command.client))
 
 
 async def _charge(
@@ -161,8 +161,6 @@ async def _sign_in(
     matching: int,
     device: KnownDevice | None,
     client: Client,
-    *,
-    caller: str,
 ) -> SignedIn:
     """Uses the challenge up, gives its charge back, begins the session and audits it; or none."""
     proven = charge.sources[matching]
@@ -186,7 +184,7 @@ async def _sign_in(
                 client=client,
             )
         )
-        await tx.audit.put(auditing.signed_in(session, caller=caller, client=client, first=is_new))
+        await tx.audit.put(auditing.signed_in(session, client=client, first=is_new))
         grants = Grants() if is_new else await tx.roles.grants_of(user.id)
         device_token = next_token(ctx.keys, proven.subject_key, device, session)
         return SignedIn(minted.token, device_token, session, user, grants, first_sign_in=is_new)

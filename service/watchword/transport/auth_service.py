@@ -82,7 +82,7 @@ class AuthService:
             client=_client(values, caller),
             device_token=values["client.device_token"],
         )
-        signed_in = await verify_otp(self._ctx, command, caller=caller)
+        signed_in = await verify_otp(self._ctx, command)
         return pb.VerifyOtpResponse(
             session_token=signed_in.token.reveal(),
             session=convert.session(signed_in.session),
