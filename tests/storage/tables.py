@@ -17,3 +17,18 @@ BY_SLOT = frozenset(
 BY_COLUMN = {"identifiers": "value", "rate_limits": "key", "failure_counts": "stripe"}
 # A copy on every node, written seldom.
 REFERENCE = frozenset({"installation", "roles", "role_permissions", "schema_migrations"})
+
+# A statement on all slots costs every shard: one more here is a decision.
+ALL_SLOTS = frozenset(
+    {
+        "inspection.py:Inspection.OUTBOX",
+        "outbox.py:OutboxStore.CANDIDATES",
+        "purge.py:PurgeStore.AUDIT_EVENTS",
+        "purge.py:PurgeStore.BUDGETS",
+        "purge.py:PurgeStore.CHALLENGES",
+        "purge.py:PurgeStore.EXPIRED_SESSIONS",
+        "purge.py:PurgeStore.REGISTRATIONS",
+        "purge.py:PurgeStore.REVOKED_SESSIONS",
+        "purge.py:PurgeStore.SETTLED_BUDGETS",
+    }
+)

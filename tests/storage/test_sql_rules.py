@@ -17,20 +17,8 @@ from tests.storage.sql_source import (
     storage_sources,
     unsafe_calls,
 )
-from tests.storage.tables import BY_COLUMN, BY_SLOT, REFERENCE
+from tests.storage.tables import ALL_SLOTS, BY_COLUMN, BY_SLOT, REFERENCE
 
-# A statement on all slots costs every shard: one more here is a decision.
-ALL_SLOTS = {
-    "inspection.py:Inspection.OUTBOX",
-    "outbox.py:OutboxStore.CANDIDATES",
-    "purge.py:PurgeStore.AUDIT_EVENTS",
-    "purge.py:PurgeStore.BUDGETS",
-    "purge.py:PurgeStore.SETTLED_BUDGETS",
-    "purge.py:PurgeStore.CHALLENGES",
-    "purge.py:PurgeStore.EXPIRED_SESSIONS",
-    "purge.py:PurgeStore.REGISTRATIONS",
-    "purge.py:PurgeStore.REVOKED_SESSIONS",
-}
 STATEMENTS_MIN = 40
 
 # Statements that break one rule each, by the rule's name.
