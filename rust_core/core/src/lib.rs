@@ -20,6 +20,7 @@
     )
 )]
 
+pub mod cache;
 mod error;
 mod keys;
 mod limit;
@@ -28,6 +29,7 @@ mod otp;
 mod secret;
 mod service_key;
 mod subject;
+mod sync;
 mod token;
 
 #[cfg(test)]
