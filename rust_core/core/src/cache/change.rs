@@ -100,6 +100,8 @@ impl Cache {
             *table = Table::new(self.hasher.clone());
             self.count(before, table.bytes());
         }
+        // Last, too: what began meanwhile may hold a user who was taken out, whom no change reaches.
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     fn raise(&self, user_id: &Id, version: i64, epoch: i64, now: i64) {

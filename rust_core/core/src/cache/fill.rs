@@ -119,13 +119,10 @@ impl Cache {
         let hash = self.hasher.hash(&fill.id);
         self.with_users(self.shard_of(hash), |users| {
             // Under the lock: what empties the shard raises the generation first.
-            if self.is_outdated(ticket) {
+            if self.is_outdated(ticket) || ticket.began <= users.forgotten {
                 return None;
             }
             if users.table.get(hash, &fill.id).is_none() {
-                if ticket.began <= users.forgotten {
-                    return None;
-                }
                 self.add_user(users, hash, fill.id, now);
             }
             let taken = users.table.update(hash, &fill.id, |user| {

@@ -11,7 +11,7 @@
 //!
 //! A miss takes a [`Ticket`], reads, and fills. What it read is refused if it is below the floors.
 //! Floors of users without sessions are dropped after a while; the shard then remembers when the
-//! youngest of those was raised, and a read that began earlier is refused.
+//! last of their changes was applied, and a read that began earlier is refused.
 //!
 //! Locks, in this order: shard of users or shard of sessions, never both; then one user. A look-up
 //! takes two of them for reading and allocates nothing.
