@@ -171,6 +171,32 @@ fn reads_raise_floors_too() {
     assert!(!cache.fill(cache.begin_fill(NOW), &fill(), NOW));
 }
 
+/// What a newer read says of the user is given, even if that read began earlier.
+#[test]
+fn a_newer_version_takes_the_place_of_a_later_read() {
+    let cache = cache();
+    let (earlier, later) = (cache.begin_fill(NOW), cache.begin_fill(NOW + 1));
+    assert!(cache.fill(later, &fill(), NOW + 1));
+    let mut newer = fill();
+    (newer.user.version, newer.user.message) = (6, b"renamed");
+    assert!(cache.fill(earlier, &newer, NOW + 1));
+    let found = cache.look_up(&SESSION, &VERIFIER, NOW + 1, |hit| hit.user == b"renamed");
+    assert_eq!(found, LookUp::Hit(true));
+}
+
+/// A read from before the cache was emptied leaves no floor: a restored backup has lower versions.
+#[test]
+fn versions_may_be_lower_after_emptying() {
+    let cache = cache();
+    let late = cache.begin_fill(NOW);
+    cache.clear();
+    let mut newer = fill();
+    newer.user.version = 9;
+    assert!(!cache.fill(late, &newer, NOW));
+    assert!(cache.fill(cache.begin_fill(NOW), &fill(), NOW));
+    assert_eq!(ask(&cache, &VERIFIER, NOW), HIT);
+}
+
 /// A change of a role makes every user's data old, once, and refuses the reads that had begun.
 #[test]
 fn changes_of_roles_are_seen_at_once() {

@@ -200,6 +200,25 @@ fn clear_against_fill() {
     });
 }
 
+/// A session that was read before the cache was emptied does not come back with its user, though a
+/// restored backup counts versions that were there before.
+#[test]
+fn clear_against_fill_with_equal_versions() {
+    check(|| {
+        let (cache, row) = (cache(), Row::new());
+        let ticket = cache.begin_fill(NOW);
+        let filling = {
+            let cache = Arc::clone(&cache);
+            thread::spawn(move || fill(&cache, 1, 1, ticket))
+        };
+        cache.clear();
+        filling.join().unwrap();
+        assert!(row.read_and_fill(&cache, 2));
+        assert_eq!(hit(&cache, 2), Some((1, 1)));
+        assert_eq!(hit(&cache, 1), None);
+    });
+}
+
 /// Two who apply the same change both find it applied when they return.
 #[test]
 fn the_same_change_twice_at_once() {

@@ -120,7 +120,8 @@ impl<T: Keyed> Table<T> {
         self.values.get(at).map(|value| (at, value))
     }
 
-    /// Takes out the value at a position; the last one moves there, and the hand sees it next.
+    /// Takes out the value at a position; the last one, the newest, moves there. The hand has passed
+    /// that place, so what was just added is not the next to go.
     pub(super) fn remove(&mut self, at: usize) -> Option<T> {
         let id = *self.values.get(at)?.id();
         let last = self.values.len().checked_sub(1)?;
@@ -130,7 +131,6 @@ impl<T: Keyed> Table<T> {
             self.forget_position(&moved, last);
             self.note_position(&moved, at);
         }
-        self.hand = at;
         let value = self.values.swap_remove(at);
         self.payload = self.payload.saturating_sub(value.payload());
         self.give_room_back();
