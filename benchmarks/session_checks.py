@@ -156,6 +156,8 @@ def measure(size: Size, ready: dict[str, Any], cores: Cores, folder: Path) -> Me
         calls_max=size.sessions,
         draw="sequence",
     )
+    if warm.calls < size.sessions:
+        _tell(f"validated only {warm.calls:,} within {size.warm_up_seconds:g} s")
     answer_bytes = round(warm.answer_bytes)
     with _all_rows(size, ready, check, answer_bytes) as rows:
         for row in rows.values():
@@ -225,12 +227,22 @@ def report(measured: Measured, size: Size) -> str:
             "",
             table(head, lines),
             "",
+            *_shed(rows),
             table(
                 ["ratio of ValidateSession", "median", "target", "result"],
                 [target.cells(rows) for target in TARGETS],
             ),
         ]
     )
+
+
+def _shed(rows: dict[str, Row]) -> Iterator[str]:
+    for row in rows.values():
+        calls = sum(one.calls for one in row.results)
+        shed = sum(one.shed for one in row.results)
+        if shed:
+            yield f"{row.label()}: {shed:,} of {calls:,} calls were shed (RESOURCE_EXHAUSTED)."
+            yield ""
 
 
 def write(text: str) -> None:

@@ -16,8 +16,8 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, body::Body};
 use tower_service::Service;
 
-/// Serves on a free port of loopback until stdin ends, and so with who started it; the first line on
-/// stdout is {pid, port}.
+/// Serves on a free port of loopback until stdin ends, and so with who started it; the first line
+/// on stdout is {pid, port}.
 pub async fn serve(answer_bytes: usize) -> Result<(), String> {
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(told)?;
     let port = listener.local_addr().map_err(told)?.port();

@@ -1,4 +1,4 @@
-//! Unary calls over HTTP/2 with nothing between: the cost of a client is no part of what is measured.
+//! Unary calls over HTTP/2 with nothing between: a client's cost is no part of what is measured.
 
 use std::sync::Arc;
 use std::time::Duration;
