@@ -11,6 +11,7 @@ import os
 import statistics
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -218,12 +219,14 @@ def report(measured: Measured, size: Size) -> str:
         lines.append([f"{REDIS}, {REDIS_LOAD[0]} x {REDIS_LOAD[1]}", "skipped", "", "", "", "", ""])
     cpu = [f"{whose} CPU µs" for whose in ("server", "PostgreSQL", "generator")]
     head = ["connections x in flight", "calls/s", "p50 µs", "p99 µs", *cpu]
+    about = (
+        f"{facts(measured.postgres_version)}. Load average at the end: {os.getloadavg()[0]:.1f}. "
+        f"{size.sessions:,} sessions of {size.users:,} users, answers of {measured.answer_bytes} "
+        f"bytes; median of {size.runs} runs of {size.seconds:g} s (min–max)."
+    )
     return "\n".join(
         [
-            f"{facts(measured.postgres_version)}.",
-            f"{size.sessions:,} sessions of {size.users:,} users, answers of "
-            f"{measured.answer_bytes} bytes; median of {size.runs} runs of {size.seconds:g} s",
-            f"(min–max). Load average at the end: {os.getloadavg()[0]:.1f}.",
+            textwrap.fill(about, 100),
             "",
             table(head, lines),
             "",
