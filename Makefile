@@ -14,7 +14,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 .DEFAULT_GOAL := help
 .PHONY: help check-tools build demo dev test test-postgres15 races mutants faults lint lint-deploy
-.PHONY: format proto docs bench bench-purge dist lock clean
+.PHONY: format proto docs bench bench-purge bench-sessions dist lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -123,6 +123,11 @@ bench-purge: .venv/installed ## Measure what a purge costs those who sign in mea
 	@$(BIN)/$(PIP) --no-deps --no-build-isolation -e clients/python
 	@$(MATURIN) develop --locked --release
 	$(BIN)/python -m benchmarks.purge
+
+bench-sessions: .venv/installed ## Measure session checks beside tonic and Redis; about 5 minutes
+	@$(BIN)/$(PIP) --no-deps --no-build-isolation -e clients/python
+	@$(MATURIN) develop --locked --release
+	$(BIN)/python -m benchmarks.session_checks $(ARGS)
 
 lock: .venv/installed ## Resolve requirements/*.txt anew, within what is locked where that fits
 	$(LOCK) pyproject.toml --extra dev --group check --no-emit-package watchword-client \

@@ -13,9 +13,11 @@ def facts(postgres_version: str) -> str:
         for line in Path("/proc/cpuinfo").read_text().splitlines()
         if line.startswith("model name")
     ]
+    # What follows is the name of a build.
+    kernel = ".".join(platform.release().split(".")[:2])
     return (
         f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores; "
-        f"{platform.system()} {platform.release()}; Python {platform.python_version()}, "
+        f"{platform.system()} {kernel}; Python {platform.python_version()}, "
         f"PostgreSQL {postgres_version}, grpcio {version('grpcio')}, "
         f"watchword {version('watchword')}"
     )

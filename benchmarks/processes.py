@@ -69,15 +69,20 @@ def watchword_server(**settings: str) -> Iterator[dict[str, Any]]:
 @contextlib.contextmanager
 def echo_server(python: str, *options: str) -> Iterator[dict[str, Any]]:
     """Runs echo_server.py with this interpreter and yields the object that it prints."""
-    process = subprocess.Popen(
-        [python, ECHO_SERVER, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    with serving([python, ECHO_SERVER, *options]) as facts:
+        yield facts
+
+
+@contextlib.contextmanager
+def serving(command: Sequence[str | Path]) -> Iterator[dict[str, Any]]:
+    """Runs a server that prints one line of JSON, yields that, and ends it by closing its stdin."""
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
         line = process.stdout.readline()
         if not line:
-            raise ProcessFailed(f"the echo server of `{python}` did not start")
+            raise ProcessFailed(f"the server `{command[0]} {command[1]}` did not start")
         yield json.loads(line)
     finally:
         process.stdin.close()
