@@ -1,4 +1,5 @@
-"""The Rust core, bound by rust_core/py; `watchword.crypto` is its face and only importer.
+"""The Rust core, bound by rust_core/py; `watchword.crypto` and `watchword.gate` are its faces and
+only importers.
 
 Wrong arguments raise ValueError, an operating system without randomness OSError.
 """
@@ -8,6 +9,7 @@ from typing import Final, NoReturn, final
 
 __all__ = [
     "SOURCE_DIGEST",
+    "Gate",
     "KeyRing",
     "is_device_token",
     "new_id",
@@ -61,6 +63,31 @@ class KeyRing:
     def mint_service_key(self) -> str: ...
     def parse_service_key(self, token: str) -> bytes | None:
         """Gives SHA-256 of the secret."""
+
+@final
+class Gate:
+    """A started gate; one that is collected without `stop` closes at once."""
+
+    @staticmethod
+    def start(
+        *,
+        address: str,
+        upstream: str,
+        services: Sequence[str],
+        threads: int,
+        connections_max: int,
+        idle_seconds: float,
+        age_seconds: float,
+    ) -> Gate:
+        """Listens; OSError for an address that cannot be, RuntimeError after a fork."""
+
+    @property
+    def address(self) -> str: ...
+    def events(self) -> list[tuple[str, str, int]]:
+        """Takes (kind, detail, how often in a row), the oldest first; never waits."""
+
+    def stop(self, timeout_seconds: float) -> bool:
+        """Drains without the GIL; gives whether every call ended in time. A second one is nothing."""
 
 def new_id(slot: int) -> bytes: ...
 def new_user_id() -> bytes: ...

@@ -1,7 +1,7 @@
 """The composition root: the only file that knows every class.
 
 `App` is one process of Watchword. It starts NOT_SERVING, serves once the database is there with
-this program's schema, and on SIGTERM drains: NOT_SERVING, finish calls and mails under way, store
+this program's schema, and on SIGTERM drains: NOT_SERVING, finish calls (the gate stops first) and mails under way, store
 what was refused, stop the jobs, close the pool.
 """
 
@@ -17,6 +17,7 @@ from asyncpg.connection import LoggedQuery
 from watchword.audit.refusals import Refusals
 from watchword.config import Config
 from watchword.crypto import KeyRing
+from watchword.gate import Gate
 from watchword.jobs.audit_writer import AuditWriter
 from watchword.jobs.level_watch import LevelWatch
 from watchword.jobs.mail_dispatcher import MailDispatcher
@@ -77,10 +78,16 @@ class App:
         self._server = ApiServer(
             config.api, Pipeline(config.caller_registry(), refusals), AuthService(context)
         )
+        self._drain_timeout = config.api.drain_timeout
+        self._gate = (
+            Gate(config.gate, config.api, self._server.services) if config.gate.enabled else None
+        )
         self._probe = DatabaseProbe(self._pool)
         self._readiness = Readiness(self._probe, self._server.set_serving)
+        gate_jobs = {} if self._gate is None else {"gate events": self._gate.run}
         self._jobs = Supervisor(
             {
+                **gate_jobs,
                 "readiness": self._readiness.run,
                 "mail dispatcher": self._once_ready(self._dispatcher.run),
                 "level watch": self._once_ready(LevelWatch(self.database, config.otp).run),
@@ -102,11 +109,33 @@ class App:
     async def start(self) -> None:
         """Listens and starts the jobs; raises AddressTaken. Serving follows by itself."""
         await self._pool.open()
-        self.api_address = await self._server.start()
+        self.api_address = await self._listen()
         _log.info("listening", api=self.api_address)
         if not self.limits.enabled:
             _log.warning("send and call limits are off", hint="unset `WATCHWORD_LIMITS__ENABLED`")
         self._jobs.start()
+
+    async def _listen(self) -> str:
+        """Starts grpc.aio, and the gate in front of it; returns where clients connect."""
+        if self._gate is None:
+            return await self._server.start()
+        try:
+            await self._server.start(self._gate.make_upstream())
+            return self._gate.start()
+        except BaseException:
+            await self._server.stop(0)
+            self._gate.remove_upstream()
+            raise
+
+    async def _drain(self) -> None:
+        """Lets calls finish for `drain_timeout`: the gate first, which stops accepting at once."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + self._drain_timeout.total_seconds()
+        if self._gate is not None:
+            await self._gate.stop(end - clock())
+        await self._server.stop(max(end - clock(), 0))
+        if self._gate is not None:
+            self._gate.remove_upstream()
 
     async def wait_ready(self) -> None:
         """Returns once health has become SERVING for the first time."""
@@ -119,7 +148,8 @@ class App:
 
     async def stop(self) -> None:
         """Drains and closes everything."""
-        await self._server.drain()
+        await self._server.leave()
+        await self._drain()
         await asyncio.gather(self._dispatcher.drain(), self._audit_writer.drain())
         await self._jobs.stop()
         for sender in self._senders:

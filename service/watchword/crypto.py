@@ -1,4 +1,4 @@
-"""Codes, tokens, keys and ids: the Python face of the Rust core, and its only importer.
+"""Codes, tokens, keys and ids: the Python face of the Rust core, which gate.py imports besides.
 
 Ids are `uuid.UUID` here and bytes below. Wrong arguments raise ValueError, an operating system
 without randomness OSError; text from outside that has no accepted form gives None.
