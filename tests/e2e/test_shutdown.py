@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -22,6 +23,7 @@ from tests.support.postgres import DatabaseServer, open_folder
 from tests.support.processes import WatchwordProcess, run, started, watchword
 from tests.support.running import installation_environment
 
+Serving = Callable[[], contextlib.AbstractAsyncContextManager[WatchwordProcess]]
 CALLS = 5
 # Backends of the server that wait for a lock of the test's.
 WAITING = """
@@ -82,12 +84,18 @@ async def calls_in_flight(server: WatchwordProcess) -> AsyncIterator[list[asynci
         await connection.close()
 
 
-async def test_calls_in_flight_finish_after_sigterm() -> None:
+@pytest.fixture
+def serving(database_url: str, tmp_path: Path) -> Serving:
+    """Runs `serve`, whose database outlives it."""
+    return lambda: watchword("serve", env=installation_environment(database_url, tmp_path))
+
+
+async def test_calls_in_flight_finish_after_sigterm(serving: Serving) -> None:
     """After SIGTERM nothing new is taken, the calls that are there end well, and so does serve.
 
     Seen to fail with the `grace` of ApiServer.drain at 0: the calls are cut off.
     """
-    async with watchword("dev", "--ephemeral") as server:
+    async with serving() as server:
         async with calls_in_flight(server) as calls:
             server.process.send_signal(signal.SIGTERM)
             await until_refused(server.ready["api"])
@@ -97,13 +105,13 @@ async def test_calls_in_flight_finish_after_sigterm() -> None:
         assert "Traceback" not in server.log()
 
 
-async def test_health_says_so_while_calls_finish() -> None:
+async def test_health_says_so_while_calls_finish(serving: Serving) -> None:
     """Who watches the health hears of the end while the calls in flight still have to finish.
 
     Seen to fail without `enter_graceful_shutdown` in ApiServer.drain.
     """
     async with (
-        watchword("dev", "--ephemeral") as server,
+        serving() as server,
         health_of(server.ready["api"]) as health,
         contextlib.aclosing(watched(health)) as changes,
     ):

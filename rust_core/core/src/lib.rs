@@ -20,6 +20,7 @@
     )
 )]
 
+pub mod cache;
 mod device;
 mod error;
 mod keys;
@@ -29,6 +30,7 @@ mod otp;
 mod secret;
 mod service_key;
 mod subject;
+mod sync;
 mod token;
 
 #[cfg(test)]

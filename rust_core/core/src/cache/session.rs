@@ -1,0 +1,122 @@
+//! What is known of one session.
+
+use std::mem::size_of;
+
+use super::MAX_AGE;
+use super::table::{Keyed, allocated};
+use super::user::User;
+use crate::sync::{Arc, AtomicBool, AtomicI64, Ordering};
+use crate::{Id, Verifier, verifier_matches};
+
+/// Hits note that a session was seen at most once in this time, so that a busy session's memory
+/// stays shared between cores. Microseconds.
+const SEEN_EVERY: i64 = 1_000_000;
+
+pub(super) struct Entry {
+    pub(super) id: Id,
+    /// Second chance: set by whoever looks, taken back by the hand of the eviction.
+    used: AtomicBool,
+    /// None: dead for ever.
+    pub(super) live: Option<Live>,
+}
+
+pub(super) struct Live {
+    pub(super) verifier: Verifier,
+    pub(super) previous: Option<Box<(Verifier, i64)>>,
+    pub(super) user: Arc<User>,
+    pub(super) message: Box<[u8]>,
+    pub(super) auth_time: i64,
+    pub(super) expire: i64,
+    pub(super) epoch: i64,
+    /// The user's version under which the session was read.
+    pub(super) version: i64,
+    /// When that read began.
+    pub(super) began: i64,
+    pub(super) last_seen: AtomicI64,
+    pub(super) reported: AtomicI64,
+}
+
+impl Entry {
+    pub(super) fn new(id: Id, live: Option<Live>) -> Self {
+        Self {
+            id,
+            used: AtomicBool::new(false),
+            live,
+        }
+    }
+
+    pub(super) fn mark_used(&self) {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it was used since the hand came by last.
+    pub(super) fn take_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed) && self.used.swap(false, Ordering::Relaxed)
+    }
+
+    /// Puts in what was read later; what only this replica knows stays: dead, seen, reported.
+    pub(super) fn refill(&mut self, fresh: Live) {
+        if let Some(had) = &self.live
+            && (fresh.version, fresh.began) >= (had.version, had.began)
+        {
+            fresh
+                .last_seen
+                .fetch_max(had.last_seen.load(Ordering::Relaxed), Ordering::Relaxed);
+            fresh
+                .reported
+                .fetch_max(had.reported.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.live = Some(fresh);
+        }
+    }
+}
+
+impl Live {
+    /// Compares in constant time with the verifier, and with the previous one until its end.
+    pub(super) fn accepts(&self, verifier: &Verifier, now: i64) -> bool {
+        verifier_matches(&self.verifier, verifier)
+            || self
+                .previous
+                .as_ref()
+                .is_some_and(|previous| now < previous.1 && verifier_matches(&previous.0, verifier))
+    }
+
+    pub(super) fn is_young(&self, now: i64) -> bool {
+        now.saturating_sub(self.began) < MAX_AGE
+    }
+
+    pub(super) fn is_idle(&self, now: i64, idle: i64) -> bool {
+        now >= self.last_seen.load(Ordering::Relaxed).saturating_add(idle)
+    }
+
+    /// Notes that the session was seen; true for one caller in each period: it is to be reported.
+    pub(super) fn see(&self, now: i64, report_every: i64) -> bool {
+        if now.saturating_sub(self.last_seen.load(Ordering::Relaxed)) >= SEEN_EVERY {
+            self.last_seen.fetch_max(now, Ordering::Relaxed);
+        }
+        let reported = self.reported.load(Ordering::Relaxed);
+        let (mine, failed) = (Ordering::Relaxed, Ordering::Relaxed);
+        now.saturating_sub(reported) >= report_every
+            && self
+                .reported
+                .compare_exchange(reported, now, mine, failed)
+                .is_ok()
+    }
+}
+
+impl Keyed for Entry {
+    fn id(&self) -> &Id {
+        &self.id
+    }
+
+    fn payload(&self) -> usize {
+        self.live.as_ref().map_or(0, |live| {
+            let previous = live
+                .previous
+                .as_ref()
+                .map_or(0, |_| size_of::<(Verifier, i64)>());
+            allocated(live.message.len()).saturating_add(allocated(previous))
+        })
+    }
+}
