@@ -1,5 +1,6 @@
 //! The bodies of answers.
 
+use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
@@ -43,6 +44,47 @@ pub(crate) enum Body {
     Text(Full<Bytes>),
     /// What grpc.aio sends, as it comes.
     Passed(Passed),
+    /// A message of the gate's own, then the trailers that say OK.
+    Message(VecDeque<Frame<Bytes>>),
+}
+
+/// The body of a request that is passed on: what was read of it, and the rest as it comes.
+pub(crate) struct Sent {
+    read: Option<Bytes>,
+    rest: Incoming,
+}
+
+impl Sent {
+    pub(crate) fn begun(read: Bytes, rest: Incoming) -> Self {
+        Self {
+            read: (!read.is_empty()).then_some(read),
+            rest,
+        }
+    }
+
+    pub(crate) fn unread(rest: Incoming) -> Self {
+        Self { read: None, rest }
+    }
+}
+
+impl HttpBody for Sent {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        match this.read.take() {
+            Some(read) => Poll::Ready(Some(Ok(Frame::data(read)))),
+            None => Pin::new(&mut this.rest).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.read.is_none() && self.rest.is_end_stream()
+    }
 }
 
 /// A body of grpc.aio's; dropping it cancels the call there.
@@ -64,6 +106,7 @@ impl HttpBody for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
+            Self::Message(frames) => Poll::Ready(frames.pop_front().map(Ok)),
             Self::Text(text) => Pin::new(text)
                 .poll_frame(context)
                 .map_err(|never| match never {}),
@@ -90,6 +133,7 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Message(frames) => frames.is_empty(),
             Self::Text(text) => text.is_end_stream(),
             Self::Passed(passed) => passed.incoming.is_end_stream(),
         }
@@ -98,6 +142,7 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Message(_) => SizeHint::default(),
             Self::Text(text) => text.size_hint(),
             Self::Passed(passed) => passed.incoming.size_hint(),
         }

@@ -14,9 +14,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::body::{Body, Broken};
+use crate::answer::validate_session;
+use crate::body::{Body, Broken, Sent};
 use crate::events::Events;
 use crate::guard::guarded;
+use crate::lane::Lane;
 use crate::metered::Metered;
 use crate::respond;
 use crate::route::{Route, Routes};
@@ -34,6 +36,7 @@ const PREFACE_BYTES: u64 = 24;
 pub(crate) struct Shared {
     pub(crate) routes: Routes,
     pub(crate) upstream: Upstream,
+    pub(crate) lane: Option<Arc<Lane>>,
     pub(crate) events: Arc<Events>,
     pub(crate) idle_max: Duration,
     pub(crate) age_max: Duration,
@@ -176,8 +179,14 @@ async fn answer(
     if request.version() != Version::HTTP_2 {
         return Ok(respond::needs_http2());
     }
-    match shared.routes.find(request.uri().path()) {
-        Route::Upstream => shared.upstream.pass_on(request, call).await,
-        Route::Unknown => Ok(respond::status(respond::UNIMPLEMENTED)),
+    match (shared.routes.find(request.uri().path()), &shared.lane) {
+        (Route::ValidateSession, Some(lane)) => {
+            validate_session(request, call, lane, &shared.upstream).await
+        }
+        (Route::Upstream | Route::ValidateSession, _) => {
+            let request = request.map(Sent::unread);
+            shared.upstream.pass_on(request, call).await
+        }
+        (Route::Unknown, _) => Ok(respond::status(respond::UNIMPLEMENTED)),
     }
 }

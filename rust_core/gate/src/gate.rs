@@ -44,8 +44,9 @@ impl Gate {
         let connections = Arc::new(Semaphore::new(settings.connections_max));
         let (stopping, stops) = watch::channel(Stage::Serving);
         let shared = Arc::new(Shared {
-            routes: Routes::new(settings.services),
+            routes: Routes::new(settings.services, settings.lane.is_some()),
             upstream: Upstream::new(settings.upstream, Arc::clone(&events)),
+            lane: settings.lane,
             events: Arc::clone(&events),
             idle_max: settings.idle_max,
             age_max: settings.age_max,

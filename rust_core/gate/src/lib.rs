@@ -4,12 +4,14 @@
 //! which listens on a private unix socket. Bodies are streamed both ways; nothing is logged, and
 //! what an operator should know goes into a bounded queue ([`Event`]) that Python drains.
 
+mod answer;
 mod body;
 mod connection;
 mod events;
 mod gate;
 mod guard;
 mod headers;
+mod lane;
 mod listener;
 mod metered;
 mod respond;
@@ -17,8 +19,10 @@ mod route;
 mod runtime;
 mod settings;
 mod upstream;
+mod validate;
 
 pub use events::{Event, EventKind};
 pub use gate::Gate;
+pub use lane::Lane;
 pub use runtime::StartError;
 pub use settings::Settings;

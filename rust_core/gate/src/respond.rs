@@ -1,8 +1,11 @@
 //! Answers that the gate makes itself.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::body::Frame;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use crate::body::Body;
@@ -27,6 +30,18 @@ pub(crate) fn status(Status(code, message): Status) -> Response<Body> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(GRPC_STATUS, HeaderValue::from_static(code));
     headers.insert(GRPC_MESSAGE, HeaderValue::from_static(message));
+    response
+}
+
+/// Answers OK with one message, which has its prefix.
+pub(crate) fn message(message: Bytes) -> Response<Body> {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+    let frames = VecDeque::from([Frame::data(message), Frame::trailers(trailers)]);
+    let mut response = Response::new(Body::Message(frames));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
 }
 

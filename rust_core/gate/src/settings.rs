@@ -1,7 +1,10 @@
 //! What a gate is told, and its limits.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::lane::Lane;
 
 /// Streams that one connection may have open at once (RFC 9113, 5.1.2).
 pub(crate) const STREAMS_MAX: u32 = 256;
@@ -49,7 +52,7 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) const EVENTS_MAX: usize = 256;
 
 /// What a gate is told; [`Settings::new`] has the limits' defaults.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// `host:port`, port 0 for a free one, or `unix:/path`.
     pub address: String,
@@ -57,6 +60,8 @@ pub struct Settings {
     pub upstream: PathBuf,
     /// The services that are passed on, `watchword.v1.AuthService` for example.
     pub services: Vec<String>,
+    /// What session checks are answered from; without, every one is passed on.
+    pub lane: Option<Arc<Lane>>,
     /// Threads of the process's one runtime; what the first gate says counts.
     pub threads: usize,
     /// Connections at once; more are closed as they come.
@@ -75,6 +80,7 @@ impl Settings {
             address,
             upstream,
             services,
+            lane: None,
             threads: 1,
             connections_max: 10_000,
             idle_max: Duration::from_secs(10 * 60),

@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
-use crate::body::{Body, Broken, Passed};
+use crate::body::{Body, Broken, Passed, Sent};
 use crate::connection::InFlight;
 use crate::events::{EventKind, Events};
 use crate::settings::{
@@ -26,7 +26,7 @@ use crate::{headers, respond};
 /// grpc.aio's socket, and the connection to it while there is one.
 pub(crate) struct Upstream {
     path: PathBuf,
-    connection: Mutex<Option<SendRequest<Incoming>>>,
+    connection: Mutex<Option<SendRequest<Sent>>>,
     events: Arc<Events>,
 }
 
@@ -45,7 +45,7 @@ impl Upstream {
     /// for the reason that grpc.aio gave.
     pub(crate) async fn pass_on(
         &self,
-        mut request: Request<Incoming>,
+        mut request: Request<Sent>,
         call: InFlight,
     ) -> Result<Response<Body>, Broken> {
         let mut patience = headers::timeout(request.headers())
@@ -78,7 +78,7 @@ impl Upstream {
     }
 
     /// Sends a request, once more on a new connection if the old one ended before it took it.
-    async fn send(&self, request: Request<Incoming>) -> Result<Response<Incoming>, Broken> {
+    async fn send(&self, request: Request<Sent>) -> Result<Response<Incoming>, Broken> {
         let mut connection = self.connection().await?;
         match connection.try_send_request(request).await {
             Ok(answer) => Ok(answer),
@@ -93,7 +93,7 @@ impl Upstream {
     }
 
     /// Gives the connection, a new one if there is none; calls that need one wait for the same.
-    async fn connection(&self) -> Result<SendRequest<Incoming>, Broken> {
+    async fn connection(&self) -> Result<SendRequest<Sent>, Broken> {
         let mut slot = self.connection.lock().await;
         if let Some(connection) = slot.as_ref().filter(|connection| !connection.is_closed()) {
             return Ok(connection.clone());
@@ -116,7 +116,7 @@ impl Upstream {
         Ok(connection)
     }
 
-    async fn connect(&self) -> Result<SendRequest<Incoming>, Broken> {
+    async fn connect(&self) -> Result<SendRequest<Sent>, Broken> {
         let stream = UnixStream::connect(&self.path).await.map_err(Broken::new)?;
         let (sender, driver) = Builder::new(TokioExecutor::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)

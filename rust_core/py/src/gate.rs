@@ -1,11 +1,13 @@
 //! `watchword._core.Gate`: starts and stops the gate, and hands its events over.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use watchword_gate::{EventKind, Settings, StartError};
+
+use crate::lane::Lane;
 
 /// A started gate. A frozen class with a lock of its own: `stop` waits without the GIL.
 #[pyclass(frozen, module = "watchword._core")]
@@ -20,7 +22,7 @@ pub(crate) struct Gate {
 impl Gate {
     #[staticmethod]
     #[pyo3(signature = (
-        *, address, upstream, services, threads, connections_max, idle_seconds, age_seconds
+        *, address, upstream, services, threads, connections_max, idle_seconds, age_seconds, lane=None
     ))]
     fn start(
         address: String,
@@ -30,12 +32,14 @@ impl Gate {
         connections_max: usize,
         idle_seconds: f64,
         age_seconds: f64,
+        lane: Option<&Lane>,
     ) -> PyResult<Self> {
         let settings = Settings {
             threads,
             connections_max,
             idle_max: seconds(idle_seconds)?,
             age_max: seconds(age_seconds)?,
+            lane: lane.map(|lane| Arc::clone(&lane.0)),
             ..Settings::new(address, upstream.into(), services)
         };
         let gate = watchword_gate::Gate::start(settings).map_err(raise)?;

@@ -10,8 +10,10 @@
 //! as much, and taking it again can wait 5 ms for a busy thread.
 
 mod gate;
+mod lane;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -82,7 +84,7 @@ fn source(source: &Source) -> PyResult<core::CodeSource<'_>> {
 
 /// The sub-keys of an installation; immutable.
 #[pyclass(frozen, module = "watchword._core")]
-struct KeyRing(core::KeyRing);
+struct KeyRing(Arc<core::KeyRing>);
 
 #[pymethods]
 #[allow(
@@ -99,7 +101,7 @@ impl KeyRing {
             .map(|(id, key)| Ok((key_id(*id)?, &**key)))
             .collect::<PyResult<Vec<(u8, &[u8])>>>()?;
         core::KeyRing::new(&keys, index_key)
-            .map(Self)
+            .map(|keys| Self(Arc::new(keys)))
             .map_err(raise)
     }
 
@@ -281,6 +283,8 @@ fn panic_for_test() {
 mod _core {
     #[pymodule_export]
     use super::gate::Gate;
+    #[pymodule_export]
+    use super::lane::{FillTicket, Lane};
 
     #[pymodule_export]
     use super::{
