@@ -87,7 +87,7 @@ class Gate:
         """Takes (kind, detail, how often in a row), the oldest first; never waits."""
 
     def stop(self, timeout_seconds: float) -> bool:
-        """Drains without the GIL; gives whether every call ended in time. A second one is nothing."""
+        """Drains without the GIL; gives whether every call ended in time. Later ones do nothing."""
 
 def new_id(slot: int) -> bytes: ...
 def new_user_id() -> bytes: ...

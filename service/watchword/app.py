@@ -1,8 +1,8 @@
 """The composition root: the only file that knows every class.
 
 `App` is one process of Watchword. It starts NOT_SERVING, serves once the database is there with
-this program's schema, and on SIGTERM drains: NOT_SERVING, finish calls (the gate stops first) and mails under way, store
-what was refused, stop the jobs, close the pool.
+this program's schema, and on SIGTERM drains: NOT_SERVING, finish calls (gate, then grpc.aio) and
+mails under way, store what was refused, stop the jobs, close the pool.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from asyncpg.connection import LoggedQuery
 from watchword.audit.refusals import Refusals
 from watchword.config import Config
 from watchword.crypto import KeyRing
-from watchword.gate import Gate
+from watchword.gate import Gate, can_listen_on
 from watchword.jobs.audit_writer import AuditWriter
 from watchword.jobs.level_watch import LevelWatch
 from watchword.jobs.mail_dispatcher import MailDispatcher
@@ -80,7 +80,9 @@ class App:
         )
         self._drain_timeout = config.api.drain_timeout
         self._gate = (
-            Gate(config.gate, config.api, self._server.services) if config.gate.enabled else None
+            Gate(config.gate, config.api, self._server.services)
+            if config.gate.enabled and can_listen_on(config.api.address)
+            else None
         )
         self._probe = DatabaseProbe(self._pool)
         self._readiness = Readiness(self._probe, self._server.set_serving)

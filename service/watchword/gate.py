@@ -35,7 +35,9 @@ class GateSettings(Section):
     """The threads in front of grpc.aio."""
 
     enabled: bool = Field(
-        True, description="listen in Rust threads of this process; without, grpc.aio listens itself"
+        True,
+        description="listen in Rust threads of this process; without, and on a unix socket, "
+        "grpc.aio listens itself",
     )
     threads: int = Field(1, ge=1, le=64, description="how many threads serve the network")
     connections_max: int = Field(
@@ -44,6 +46,14 @@ class GateSettings(Section):
         le=1_000_000,
         description="connections at once; more are closed as they come",
     )
+
+
+def can_listen_on(address: str) -> bool:
+    """Whether the gate can stand there: on a unix socket grpc.aio listens itself.
+
+    gRPC's C core sends `:authority` there in a form that Rust's HTTP/2 refuses.
+    """
+    return not address.startswith("unix:")
 
 
 class Gate:

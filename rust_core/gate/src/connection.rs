@@ -20,14 +20,14 @@ use crate::events::Events;
 use crate::guard::guarded;
 use crate::lane::Lane;
 use crate::metered::Metered;
-use crate::respond;
 use crate::route::{Route, Routes};
 use crate::settings::{
     AGE_GRACE, CONNECTION_WINDOW_BYTES, ERROR_RESETS_MAX, HEAD_TIMEOUT, HEADERS_MAX_BYTES,
-    HTTP1_BUFFER_MAX_BYTES, PENDING_RESETS_MAX, PING_INTERVAL, PING_TIMEOUT, SEND_BUFFER_MAX_BYTES,
-    STREAM_WINDOW_BYTES, STREAMS_MAX,
+    HEADERS_READ_MAX_BYTES, HTTP1_BUFFER_MAX_BYTES, PENDING_RESETS_MAX, PING_INTERVAL,
+    PING_TIMEOUT, SEND_BUFFER_MAX_BYTES, STREAM_WINDOW_BYTES, STREAMS_MAX,
 };
 use crate::upstream::Upstream;
+use crate::{headers, respond};
 
 /// What HTTP/2 begins with (RFC 9113, 3.4).
 const PREFACE_BYTES: u64 = 24;
@@ -112,7 +112,7 @@ where
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut seen = Stage::Serving;
     let mut aged = false;
-    let mut wake = began + HEAD_TIMEOUT;
+    let mut wake = began + HEAD_TIMEOUT.min(shared.idle_max).min(shared.age_max);
     loop {
         tokio::select! {
             // What went wrong is the client's to know.
@@ -124,7 +124,8 @@ where
             }
             () = sleep_until(wake) => {
                 let now = Instant::now();
-                if aged || said_nothing(&read_bytes) {
+                let head_end = began + HEAD_TIMEOUT;
+                if aged || now >= head_end && said_nothing(&read_bytes) {
                     return;
                 }
                 let idle_end = calls.idle_since().unwrap_or(now) + shared.idle_max;
@@ -135,6 +136,9 @@ where
                     wake = now + AGE_GRACE;
                 } else {
                     wake = idle_end.min(age_end);
+                    if now < head_end {
+                        wake = wake.min(head_end);
+                    }
                 }
             }
         }
@@ -154,7 +158,7 @@ fn builder() -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .auto_date_header(false)
         .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADERS_MAX_BYTES)
+        .max_header_list_size(HEADERS_READ_MAX_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(SEND_BUFFER_MAX_BYTES)
@@ -178,6 +182,9 @@ async fn answer(
 ) -> Result<Response<Body>, Broken> {
     if request.version() != Version::HTTP_2 {
         return Ok(respond::needs_http2());
+    }
+    if headers::list_bytes(&request) > HEADERS_MAX_BYTES {
+        return Ok(respond::status(respond::TOO_MUCH_METADATA));
     }
     match (shared.routes.find(request.uri().path()), &shared.lane) {
         (Route::ValidateSession, Some(lane)) => {

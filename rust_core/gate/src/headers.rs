@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hyper::Request;
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 
 /// Metadata that only the gate may set: what it has found out about a caller.
@@ -40,6 +41,35 @@ pub(crate) fn clean_response(headers: &mut HeaderMap) {
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
+}
+
+/// Gives the size of a request's header list (RFC 9113, 6.5.2): names, values, 32 bytes each.
+pub(crate) fn list_bytes<B>(request: &Request<B>) -> usize {
+    let uri = request.uri();
+    let method = (":method".len(), request.method().as_str().len());
+    let scheme = (":scheme".len(), uri.scheme_str().map_or(0, str::len));
+    let authority = uri
+        .authority()
+        .map_or(0, |authority| authority.as_str().len());
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    [
+        method,
+        scheme,
+        (":authority".len(), authority),
+        (":path".len(), path),
+    ]
+    .into_iter()
+    .chain(
+        request
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str().len(), value.len())),
+    )
+    .fold(0, |sum, (name, value)| {
+        sum.saturating_add(name)
+            .saturating_add(value)
+            .saturating_add(32)
+    })
 }
 
 /// Reads `grpc-timeout` (gRPC over HTTP/2, "Timeout"); what has another form is grpc.aio's to judge.
@@ -110,6 +140,15 @@ mod tests {
         }
         clean_request(&mut headers);
         assert_eq!(headers, map(&kept));
+    }
+
+    #[test]
+    fn a_header_list_counts_names_values_and_32_bytes_each() {
+        let request = Request::post("http://host/path")
+            .header("name", "value")
+            .body(());
+        let size = request.map(|request| list_bytes(&request));
+        assert_eq!(size.ok(), Some(5 * 32 + 11 + 11 + 14 + 10 + 9));
     }
 
     #[test]

@@ -1,14 +1,13 @@
-//! Where a gate listens: TCP on every address that a name has, or a unix socket.
+//! Where a gate listens: TCP, on every address that a name has.
+//!
+//! No unix socket: gRPC's C core, which Python's clients are made of, sends the percent-encoded path
+//! as `:authority` there, and h2 resets the stream: its parser takes `%` in user information alone.
 
-use std::fs;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 
@@ -21,32 +20,11 @@ pub(crate) struct Sockets {
     /// The address with the port that was got.
     pub(crate) address: String,
     tcp: Vec<TcpListener>,
-    unix: Option<(UnixListener, PathBuf)>,
-}
-
-/// A unix socket's file, removed before its listener is closed, so that it is ours.
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Whoever removed it before did what is to be done.
-        let _gone = fs::remove_file(&self.0);
-    }
 }
 
 impl Sockets {
     /// Listens; needs to be called inside the runtime.
     pub(crate) fn open(address: &str) -> io::Result<Self> {
-        if let Some(path) = address.strip_prefix("unix:") {
-            let path = PathBuf::from(path);
-            remove_stale(&path)?;
-            let listener = UnixListener::bind(&path)?;
-            return Ok(Self {
-                address: address.to_owned(),
-                tcp: Vec::new(),
-                unix: Some((listener, path)),
-            });
-        }
         let tcp = listen_on_all(address.to_socket_addrs()?)?;
         let port = match tcp.first() {
             Some(listener) => listener.local_addr()?.port(),
@@ -56,7 +34,6 @@ impl Sockets {
         Ok(Self {
             address: format!("{host}:{port}"),
             tcp,
-            unix: None,
         })
     }
 
@@ -85,22 +62,6 @@ impl Sockets {
                 }
             });
         }
-        if let Some((listener, path)) = self.unix {
-            let door = Door::new(shared, permits, stopping);
-            tokio::spawn(async move {
-                let mut stopping = door.stopping.clone();
-                // Dropped before the listener, as the last that was declared.
-                let listener = listener;
-                let _file = SocketFile(path);
-                loop {
-                    let accepted = tokio::select! {
-                        accepted = listener.accept() => accepted,
-                        _ = stopping.wait_for(|&stage| stage != Stage::Serving) => return,
-                    };
-                    door.let_in(accepted.map(|(stream, _)| stream)).await;
-                }
-            });
-        }
     }
 }
 
@@ -124,10 +85,7 @@ impl Door {
         }
     }
 
-    async fn let_in<S>(&self, accepted: io::Result<S>)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn let_in(&self, accepted: io::Result<TcpStream>) {
         let events = &self.shared.events;
         let stream = match accepted {
             Ok(stream) => stream,
@@ -179,19 +137,4 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
-}
-
-/// Removes the socket of a server that is gone; one that answers is left, and binding will fail.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => match connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-            _ => Ok(()),
-        },
-        _ => Ok(()),
-    }
-}
-
-fn connect(path: &Path) -> io::Result<()> {
-    std::os::unix::net::UnixStream::connect(path).map(drop)
 }

@@ -21,6 +21,7 @@ pub(crate) struct Status(&'static str, &'static str);
 pub(crate) const UNIMPLEMENTED: Status = Status("12", "Method not found!");
 pub(crate) const UNAVAILABLE: Status = Status("14", "the service cannot be reached");
 pub(crate) const DEADLINE_EXCEEDED: Status = Status("4", "Deadline Exceeded");
+pub(crate) const TOO_MUCH_METADATA: Status = Status("8", "received metadata size exceeds limit");
 pub(crate) const INTERNAL: Status = Status("13", "internal error");
 
 /// Makes a response of headers alone ("Trailers-Only", gRPC over HTTP/2).

@@ -9,7 +9,10 @@ use crate::lane::Lane;
 /// Streams that one connection may have open at once (RFC 9113, 5.1.2).
 pub(crate) const STREAMS_MAX: u32 = 256;
 /// Names and values of one request with 32 bytes each (RFC 9113, 6.5.2): `METADATA_MAX_BYTES`.
-pub(crate) const HEADERS_MAX_BYTES: u32 = 8 * 1024;
+pub(crate) const HEADERS_MAX_BYTES: usize = 8 * 1024;
+/// Beyond this h2 answers HTTP 431, which a gRPC client takes for UNKNOWN; below, the gate answers
+/// `RESOURCE_EXHAUSTED` itself.
+pub(crate) const HEADERS_READ_MAX_BYTES: u32 = 32 * 1024;
 /// What the head of an HTTP/1.1 request may take, which is answered with 404 alone.
 pub(crate) const HTTP1_BUFFER_MAX_BYTES: usize = 8 * 1024;
 /// What a client may send of one request before grpc.aio has taken it: a message and its prefix
@@ -54,7 +57,7 @@ pub(crate) const EVENTS_MAX: usize = 256;
 /// What a gate is told; [`Settings::new`] has the limits' defaults.
 #[derive(Clone)]
 pub struct Settings {
-    /// `host:port`, port 0 for a free one, or `unix:/path`.
+    /// `host:port`, port 0 for a free one.
     pub address: String,
     /// The socket that grpc.aio listens on.
     pub upstream: PathBuf,
