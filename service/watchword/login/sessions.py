@@ -8,7 +8,7 @@ from uuid import UUID
 from watchword.audit.model import Event
 from watchword.crypto import verifier_matches
 from watchword.errors import SessionInvalid, UserNotFound
-from watchword.login import auditing
+from watchword.login import auditing, changes
 from watchword.login.context import LoginContext
 from watchword.login.ports import LiveSession, Tx
 from watchword.roles.model import Grants
@@ -35,11 +35,12 @@ async def revoke(ctx: LoginContext, token: str, *, caller: str) -> int:
         return 0
 
     async def transaction(tx: Tx) -> Event | None:
-        user_id = await tx.sessions.revoke(presented.session_id, verifier=presented.verifier)
-        if user_id is None:
+        ended = await tx.sessions.revoke(presented.session_id, verifier=presented.verifier)
+        if ended is None:
             return None
-        event = auditing.revoked(presented.session_id, user_id, caller=caller)
+        event = auditing.revoked(ended.id, ended.user_id, caller=caller)
         await tx.audit.put(event)
+        await tx.changes.put(changes.session_revoked(ended))
         return event
 
     async def committed(tx: Tx, event: Event | None) -> bool:
