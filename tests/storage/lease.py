@@ -71,15 +71,17 @@ class Ledger:
 
 @dataclass
 class OtherClock:
-    """The feed of a database whose clock has leapt, or of another server."""
+    """The feed of a database whose clock has leapt, or of another server.
+
+    Its rows keep their times: they are of transactions that began before the leap.
+    """
 
     feed: ChangeFeed
     ahead: timedelta = timedelta()
     restarts: int = 0
 
     async def read(self, *, since: datetime) -> Reading:
-        real_since = since if since.year == datetime.max.year else since - self.ahead
-        reading = await self.feed.read(since=real_since)
+        reading = await self.feed.read(since=since)
         return replace(
             reading,
             database_time=reading.database_time + self.ahead,

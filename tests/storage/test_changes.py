@@ -52,7 +52,8 @@ class World:
     async def revoke(self, session: MintedSession | None = None) -> int:
         """Revoke by a caller `tests`."""
         token = (session or self.session).token.reveal()
-        return await revoke(login_context(self.database), token, caller="tests")
+        revoked = await revoke(login_context(self.database), token, caller="tests")
+        return revoked.count
 
 
 async def stored_session(tx: Tx, user: User) -> MintedSession:
