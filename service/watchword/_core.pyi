@@ -60,6 +60,12 @@ class KeyRing:
     def check_device_token(self, token: str, subject_key: bytes) -> tuple[int, int] | None:
         """Gives (since, issued)."""
 
+    def mint_change_token(self, changes: Sequence[tuple[int, bytes, int, int]]) -> str:
+        """Takes changes as (kind, id, epoch, version)."""
+
+    def parse_change_token(self, token: str) -> list[tuple[int, bytes, int, int]] | None:
+        """Gives changes as (kind, id, epoch, version)."""
+
     def mint_service_key(self) -> str: ...
     def parse_service_key(self, token: str) -> bytes | None:
         """Gives SHA-256 of the secret."""

@@ -33,6 +33,8 @@ type Minted<'py> = (
 type Presented<'py> = (Bound<'py, PyBytes>, u8, Bound<'py, PyBytes>);
 /// Since, issued: microseconds since 1970.
 type Times = (i64, i64);
+/// Kind, id, epoch, version.
+type Changed<'py> = (u8, Bound<'py, PyBytes>, i64, i64);
 /// Key id, purpose, challenge id, subject key, nonce.
 type Source = (
     i64,
@@ -206,6 +208,39 @@ impl KeyRing {
         let subject_key = sized("subject_key", subject_key)?;
         let times = self.0.check_device_token(&text(token), subject_key);
         Ok(times.map(|times| (times.since_us, times.issued_us)))
+    }
+
+    fn mint_change_token<'py>(
+        &self,
+        py: Python<'py>,
+        changes: Vec<(u8, PyBackedBytes, i64, i64)>,
+    ) -> PyResult<Bound<'py, PyString>> {
+        let changes = changes
+            .iter()
+            .map(|(kind, id, epoch, version)| {
+                Ok(core::KnownChange {
+                    kind: *kind,
+                    id: *sized("id", id)?,
+                    epoch: *epoch,
+                    version: *version,
+                })
+            })
+            .collect::<PyResult<Vec<core::KnownChange>>>()?;
+        let token = self.0.mint_change_token(&changes).map_err(raise)?;
+        Ok(PyString::new(py, &token))
+    }
+
+    fn parse_change_token<'py>(
+        &self,
+        py: Python<'py>,
+        token: &Bound<'py, PyString>,
+    ) -> Option<Vec<Changed<'py>>> {
+        let changes = self.0.parse_change_token(&text(token))?;
+        let tuple = |change: &core::KnownChange| {
+            let id = PyBytes::new(py, &change.id);
+            (change.kind, id, change.epoch, change.version)
+        };
+        Some(changes.iter().map(tuple).collect())
     }
 
     fn mint_service_key<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {

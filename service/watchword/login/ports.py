@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 from uuid import UUID
 
 from watchword.audit.ports import AuditStore
+from watchword.changes.ports import ChangeStore
 from watchword.limits.ports import LimitStore
 from watchword.mail.outbox import OutboxStore
 from watchword.otp.ports import (
@@ -84,6 +85,9 @@ class PurgeStore(Protocol):
     async def audit_events(self, *, dead_before: datetime) -> int:
         """Removes audit events that were stored before; they die of their age."""
 
+    async def changes(self, *, dead_before: datetime) -> int:
+        """Removes changes of transactions that began before; by then every replica has them."""
+
     async def drained_limits(self, slot: int, *, dead_before: datetime) -> int:
         """Removes a 4096th of the buckets, the slot's, that have counted nothing since."""
 
@@ -115,6 +119,8 @@ class Tx(Protocol):
     def outbox(self) -> OutboxStore: ...
     @property
     def audit(self) -> AuditStore: ...
+    @property
+    def changes(self) -> ChangeStore: ...
     @property
     def limits(self) -> LimitStore: ...
     @property

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from watchword.callers.model import Scope
 from watchword.errors import RequestInvalid, Violation
-from watchword.login import sessions
+from watchword.login import changes, sessions
 from watchword.login.context import LoginContext
 from watchword.login.register import RegisterCommand, register
 from watchword.login.send_otp import SendOtpCommand, send_otp
@@ -94,7 +94,10 @@ class AuthService:
     async def validate_session(
         self, request: pb.ValidateSessionRequest, _caller: str
     ) -> pb.ValidateSessionResponse:
-        live = await sessions.live_session(self._ctx, check(request)["session_token"])
+        values = check(request)
+        # Whatever it names is satisfied: the answer is read from the database.
+        changes.known_changes(self._ctx.keys, values["min_change_token"])
+        live = await sessions.live_session(self._ctx, values["session_token"])
         return pb.ValidateSessionResponse(
             session=convert.session(live.session),
             user=convert.user(live.user, live.grants),
@@ -103,8 +106,8 @@ class AuthService:
 
     async def revoke(self, request: pb.RevokeRequest, caller: str) -> pb.RevokeResponse:
         token = check(request)["session_token"]
-        count = await sessions.revoke(self._ctx, token, caller=caller)
-        return pb.RevokeResponse(revoked_count=count)
+        revoked = await sessions.revoke(self._ctx, token, caller=caller)
+        return pb.RevokeResponse(revoked_count=revoked.count, change_token=revoked.change_token)
 
     async def get_roles(self, request: pb.GetRolesRequest, _caller: str) -> pb.GetRolesResponse:
         values = check(request)
