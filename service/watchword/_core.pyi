@@ -1,5 +1,5 @@
-"""The Rust core, bound by rust_core/py; `watchword.crypto` and `watchword.gate` are its faces and
-only importers.
+"""The Rust core, bound by rust_core/py; `watchword.crypto`, `gate` and `session_cache` are its
+faces and only importers.
 
 Wrong arguments raise ValueError, an operating system without randomness OSError.
 """
@@ -9,8 +9,10 @@ from typing import Final, NoReturn, final
 
 __all__ = [
     "SOURCE_DIGEST",
+    "FillTicket",
     "Gate",
     "KeyRing",
+    "Lane",
     "is_device_token",
     "new_id",
     "new_nonce",
@@ -71,6 +73,47 @@ class KeyRing:
         """Gives SHA-256 of the secret."""
 
 @final
+class FillTicket:
+    """What a miss holds from before its read until its fill."""
+
+@final
+class Lane:
+    """The cache of a gate, its lease, and what both need; times are microseconds since 1970."""
+
+    def __new__(cls, keys: KeyRing, *, callers: Sequence[bytes], bytes_max: int) -> Lane: ...
+    def begin_fill(self) -> FillTicket | None:
+        """Gives None while there is no lease."""
+
+    def fill(
+        self,
+        ticket: FillTicket,
+        *,
+        session_id: bytes,
+        verifier: bytes,
+        auth_time: int,
+        expire_time: int,
+        session_epoch: int,
+        session: bytes,
+        user_id: bytes,
+        version: int,
+        epoch: int,
+        user: bytes,
+        roles: bytes,
+    ) -> bool:
+        """Gives whether it was taken; what may be out of date is not."""
+
+    def apply_user(self, *, user_id: bytes, version: int, epoch: int) -> None: ...
+    def apply_role(self, *, change_id: bytes) -> None: ...
+    def clear(self) -> None:
+        """Ends the lease, too."""
+
+    def renew(self, *, sent_us: int, database_time_us: int) -> None:
+        """Begins the lease anew at a time of CLOCK_BOOTTIME."""
+
+    @property
+    def bytes(self) -> int: ...
+
+@final
 class Gate:
     """A started gate; one that is collected without `stop` closes at once."""
 
@@ -84,6 +127,7 @@ class Gate:
         connections_max: int,
         idle_seconds: float,
         age_seconds: float,
+        lane: Lane | None = None,
     ) -> Gate:
         """Listens; OSError for an address that cannot be, RuntimeError after a fork."""
 

@@ -8,6 +8,7 @@ mails under way, store what was refused, stop the jobs, close the pool.
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
 from pathlib import Path
 from typing import assert_never
 
@@ -15,10 +16,12 @@ import structlog
 from asyncpg.connection import LoggedQuery
 
 from watchword.audit.refusals import Refusals
+from watchword.callers.registry import CallerRegistry
 from watchword.config import Config
 from watchword.crypto import KeyRing
 from watchword.gate import Gate, can_listen_on
 from watchword.jobs.audit_writer import AuditWriter
+from watchword.jobs.change_poller import ChangePoller
 from watchword.jobs.level_watch import LevelWatch
 from watchword.jobs.mail_dispatcher import MailDispatcher
 from watchword.jobs.mail_limits import MailLimits
@@ -36,6 +39,8 @@ from watchword.senders.failover import FailOver
 from watchword.senders.file import FileSender
 from watchword.senders.resend import ResendSender
 from watchword.senders.smtp import SmtpSender
+from watchword.session_cache import GateCache
+from watchword.storage.changes import ChangeFeed
 from watchword.storage.pool import Isolation, Pool
 from watchword.storage.probe import DatabaseProbe
 from watchword.storage.transactions import PgDatabase
@@ -64,6 +69,8 @@ class App:
         refusals = Refusals()
         self._audit_writer = AuditWriter(self.database, refusals)
         self.limits = Limits(self.database, keys, config.limits, refusals)
+        callers = config.caller_registry()
+        self._cache = _cache(config, keys, callers)
         context = LoginContext(
             database=self.database,
             keys=keys,
@@ -74,19 +81,32 @@ class App:
             limits=self.limits,
             failures=FailureCounter(self.database),
             mail_queued=self._dispatcher.wake,
+            cache=self._cache,
         )
-        self._server = ApiServer(
-            config.api, Pipeline(config.caller_registry(), refusals), AuthService(context)
-        )
+        self._server = ApiServer(config.api, Pipeline(callers, refusals), AuthService(context))
         self._drain_timeout = config.api.drain_timeout
         self._gate = (
-            Gate(config.gate, config.api, self._server.services)
-            if config.gate.enabled and can_listen_on(config.api.address)
+            Gate(
+                config.gate,
+                config.api,
+                self._server.services,
+                None if self._cache is None else self._cache.lane,
+            )
+            if _has_gate(config)
             else None
         )
         self._probe = DatabaseProbe(self._pool)
         self._readiness = Readiness(self._probe, self._server.set_serving)
-        gate_jobs = {} if self._gate is None else {"gate events": self._gate.run}
+        gate_jobs: dict[str, Callable[[], Awaitable[None]]] = {}
+        if self._gate is not None:
+            gate_jobs["gate events"] = self._gate.run
+        if self._cache is not None:
+            poller = ChangePoller(
+                ChangeFeed(self._pool),
+                self._cache,
+                longest_transaction=timedelta(seconds=self._pool.longest_seconds),
+            )
+            gate_jobs["change poller"] = self._once_ready(poller.run)
         self._jobs = Supervisor(
             {
                 **gate_jobs,
@@ -208,6 +228,16 @@ async def _announce(
     await app.wait_ready()
     if on_ready is not None:
         on_ready(app)
+
+
+def _has_gate(config: Config) -> bool:
+    return config.gate.enabled and can_listen_on(config.api.address)
+
+
+def _cache(config: Config, keys: KeyRing, callers: CallerRegistry) -> GateCache | None:
+    if config.gate.cache_mib == 0 or not _has_gate(config):
+        return None
+    return GateCache(keys, callers, bytes_max=config.gate.cache_mib * 1024 * 1024)
 
 
 def _dispatcher(

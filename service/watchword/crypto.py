@@ -207,6 +207,11 @@ class KeyRing:
         return "KeyRing(<redacted>)"
 
     @property
+    def core(self) -> _core.KeyRing:
+        """The ring itself, for the other importer of the core."""
+        return self._ring
+
+    @property
     def signing_key_id(self) -> int:
         return self._ring.signing_key_id
 

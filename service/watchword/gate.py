@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 
 class GateSettings(Section):
-    """The threads in front of grpc.aio."""
+    """The threads in front of grpc.aio, and the sessions that they know."""
 
     enabled: bool = Field(
         True,
@@ -40,6 +40,13 @@ class GateSettings(Section):
         "grpc.aio listens itself",
     )
     threads: int = Field(1, ge=1, le=64, description="how many threads serve the network")
+    cache_mib: int = Field(
+        256,
+        ge=0,
+        le=1_048_576,
+        description="MiB for the sessions that checks are answered from, about 300 bytes each; 0: "
+        "each check asks the database",
+    )
     connections_max: int = Field(
         10_000,
         ge=1,
@@ -64,6 +71,7 @@ class Gate:
         settings: GateSettings,
         api: ApiSettings,
         services: Sequence[str],
+        lane: _core.Lane | None = None,
         *,
         idle_seconds: float = IDLE_SECONDS,
         age_seconds: float = AGE_SECONDS,
@@ -71,6 +79,7 @@ class Gate:
         self._settings = settings
         self._api = api
         self._services = services
+        self._lane = lane
         self._idle_seconds = idle_seconds
         self._age_seconds = age_seconds
         self._folder: Path | None = None
@@ -98,6 +107,7 @@ class Gate:
                 connections_max=self._settings.connections_max,
                 idle_seconds=self._idle_seconds,
                 age_seconds=self._age_seconds,
+                lane=self._lane,
             )
         except OSError:
             raise AddressTaken(

@@ -3,10 +3,11 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 from watchword.audit.ports import AuditStore
+from watchword.changes.model import Change
 from watchword.changes.ports import ChangeStore
 from watchword.limits.ports import LimitStore
 from watchword.mail.outbox import OutboxStore
@@ -25,6 +26,8 @@ from watchword.users.model import User
 from watchword.users.ports import RegistrationStore, UserStore
 
 T = TypeVar("T")
+# What a cache remembers of the moment before a read; nobody else looks at it.
+FillTicket: TypeAlias = object
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,23 @@ class LiveSession:
     user: User
     grants: Grants
     as_of_time: datetime
+    session_epoch: int
+    user_version: int
+
+
+class SessionCache(Protocol):
+    """What answers the next check of a session without the database."""
+
+    def begin_fill(self) -> FillTicket | None:
+        """Begins a miss, before the database is asked; None while nothing may be cached."""
+
+    def fill(
+        self, ticket: FillTicket, live: LiveSession, *, session: bytes, user: bytes, roles: bytes
+    ) -> None:
+        """Takes what was read, and the encoded messages of the answers that it gives."""
+
+    def apply(self, change: Change) -> None:
+        """Drops what a committed change makes out of date; the next check sees it."""
 
 
 class LiveSessionStore(Protocol):

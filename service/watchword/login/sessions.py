@@ -63,6 +63,9 @@ async def revoke(ctx: LoginContext, token: str, *, caller: str) -> Revoked:
     written = await ctx.database.run_tx(transaction, committed=committed)
     if written is None:
         return _NOTHING_REVOKED
+    if ctx.cache is not None:
+        # Here it counts before the answer; at the other replicas with their next poll.
+        ctx.cache.apply(written[1])
     return Revoked(1, changes.token_of(ctx.keys, written[1]))
 
 

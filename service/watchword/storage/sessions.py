@@ -100,6 +100,7 @@ class LiveSessionStore:
 
     FIND = """
         SELECT s.id AS session_id, s.verifier, s.create_time, s.auth_time, s.expire_time,
+               s.epoch AS session_epoch, u.version AS user_version,
                u.id, u.full_name, u.username, u.email, u.locale, u.state, u.auth_epoch,
                now() AS as_of_time,
                ARRAY(
@@ -137,5 +138,7 @@ class LiveSessionStore:
             verifier=row["verifier"],
             user=user_of(row),
             grants=Grants(tuple(row["roles"]), tuple(row["permissions"])),
+            session_epoch=row["session_epoch"],
+            user_version=row["user_version"],
             as_of_time=row["as_of_time"],
         )

@@ -10,6 +10,7 @@ from watchword.login.context import LoginContext
 from watchword.login.register import RegisterCommand, register
 from watchword.login.send_otp import SendOtpCommand, send_otp
 from watchword.login.verify_otp import VerifyOtpCommand, verify_otp
+from watchword.roles.model import Grants
 from watchword.sessions.model import Client
 from watchword.transport import convert
 from watchword.transport.pipeline import Method
@@ -97,12 +98,23 @@ class AuthService:
         values = check(request)
         # Whatever it names is satisfied: the answer is read from the database.
         changes.known_changes(self._ctx.keys, values["min_change_token"])
+        cache = self._ctx.cache
+        ticket = None if cache is None else cache.begin_fill()
         live = await sessions.live_session(self._ctx, values["session_token"])
-        return pb.ValidateSessionResponse(
+        response = pb.ValidateSessionResponse(
             session=convert.session(live.session),
             user=convert.user(live.user, live.grants),
             as_of_time=convert.timestamp(live.as_of_time),
         )
+        if cache is not None and ticket is not None:
+            cache.fill(
+                ticket,
+                live,
+                session=response.session.SerializeToString(),
+                user=response.user.SerializeToString(),
+                roles=_roles(live.grants).SerializeToString(),
+            )
+        return response
 
     async def revoke(self, request: pb.RevokeRequest, caller: str) -> pb.RevokeResponse:
         token = check(request)["session_token"]
@@ -115,7 +127,11 @@ class AuthService:
             grants = await sessions.roles_of_user(self._ctx, values["user_id"])
         else:
             grants = (await sessions.live_session(self._ctx, values["session_token"])).grants
-        return pb.GetRolesResponse(roles=grants.roles, permissions=grants.permissions)
+        return _roles(grants)
+
+
+def _roles(grants: Grants) -> pb.GetRolesResponse:
+    return pb.GetRolesResponse(roles=grants.roles, permissions=grants.permissions)
 
 
 def _target(values: dict[str, Any]) -> EmailAddress | UUID:
