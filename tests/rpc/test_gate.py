@@ -196,7 +196,7 @@ async def test_metadata_and_trailers_pass_but_for_the_gates_own(
     behind: Behind, channel: grpc.aio.Channel
 ) -> None:
     """Text and binary values arrive as they are; `x-watchword-*` that a client sends does not
-    (seen to fail without the removal in headers.rs).
+    (the guard: clean_request in headers.rs).
     """
     sent = (("a-text", "v"), ("b-bin", b"\x00\xfe"), ("authorization", "Bearer x"))
     forged = (("x-watchword-caller", "admin"), ("x-watchword-a-bin", b"\x01"))
@@ -263,7 +263,7 @@ async def test_other_services_never_get_behind_the_gate(
     behind: Behind, channel: grpc.aio.Channel
 ) -> None:
     """Paths outside of the listener's services are UNIMPLEMENTED though the server behind is gone
-    (seen to fail with every path passed on).
+    (the guard: Routes.find in route.rs).
     """
     await behind.stop_server()
     for path in ("/test.Echos/Same", "/test.Ech/Same", "/x", "//test.Echo/Same"):
@@ -318,8 +318,8 @@ async def test_a_thousand_calls_on_fifty_connections(behind: Behind) -> None:
 
 
 async def test_one_connection_too_many_is_closed() -> None:
-    """It ends as it comes, and there is room again when another has gone (seen to fail without the
-    permit in listener.rs).
+    """It ends as it comes, and there is room again when another has gone (the guard: the permit
+    in listener.rs).
     """
     async with gate_before_echo(connections_max=2) as behind:
         target = host_and_port(behind.address)
@@ -345,7 +345,7 @@ async def _is_served(target: tuple[str, int]) -> bool:
 
 @pytest.mark.parametrize("limit", ["idle_seconds", "age_seconds"])
 async def test_an_idle_or_old_connection_is_asked_to_go(limit: str) -> None:
-    """It gets GOAWAY, and then its end (seen to fail without the timer in connection.rs)."""
+    """It gets GOAWAY, and then its end (the guard: the timer in connection.rs)."""
     async with gate_before_echo(**{limit: 0.5}) as behind:
         with socket.socket() as raw:
             raw.connect(host_and_port(behind.address))
@@ -357,7 +357,7 @@ async def test_an_idle_or_old_connection_is_asked_to_go(limit: str) -> None:
 
 
 async def test_a_client_that_says_nothing_is_closed() -> None:
-    """A connection that has not said which protocol it speaks ends after 10 s (seen to fail without
+    """A connection that has not said which protocol it speaks ends after 10 s (the guard:
     `said_nothing` in connection.rs).
     """
     async with gate_before_echo() as behind:
@@ -450,7 +450,7 @@ print("parent is well")
 
 async def test_a_fork_starts_no_gate() -> None:
     """A child of a process with a gate is refused another, and ends without waiting for threads
-    that it does not have (seen to fail without the process id in runtime.rs).
+    that it does not have (the guard: the process id in runtime.rs).
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-W", "ignore", "-c", FORKED, stdout=asyncio.subprocess.PIPE

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response, Version};
@@ -12,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::answer::validate_session;
 use crate::body::{Body, Broken, Sent};
@@ -22,9 +23,9 @@ use crate::lane::Lane;
 use crate::metered::Metered;
 use crate::route::{Route, Routes};
 use crate::settings::{
-    AGE_GRACE, CONNECTION_WINDOW_BYTES, ERROR_RESETS_MAX, HEAD_TIMEOUT, HEADERS_MAX_BYTES,
-    HEADERS_READ_MAX_BYTES, HTTP1_BUFFER_MAX_BYTES, PENDING_RESETS_MAX, PING_INTERVAL,
-    PING_TIMEOUT, SEND_BUFFER_MAX_BYTES, STREAM_WINDOW_BYTES, STREAMS_MAX,
+    AGE_GRACE, CONNECTION_WINDOW_BYTES, ERROR_RESETS_MAX, FIRST_FRAME_PATIENCE, HEAD_TIMEOUT,
+    HEADERS_MAX_BYTES, HEADERS_READ_MAX_BYTES, HTTP1_BUFFER_MAX_BYTES, PENDING_RESETS_MAX,
+    PING_INTERVAL, PING_TIMEOUT, SEND_BUFFER_MAX_BYTES, STREAM_WINDOW_BYTES, STREAMS_MAX,
 };
 use crate::upstream::Upstream;
 use crate::{headers, respond};
@@ -184,7 +185,7 @@ async fn answer(
         return Ok(respond::needs_http2());
     }
     if headers::list_bytes(&request) > HEADERS_MAX_BYTES {
-        return Ok(respond::status(respond::TOO_MUCH_METADATA));
+        return Ok(refuse(request, respond::TOO_MUCH_METADATA).await);
     }
     match (shared.routes.find(request.uri().path()), &shared.lane) {
         (Route::ValidateSession, Some(lane)) => {
@@ -194,6 +195,14 @@ async fn answer(
             let request = request.map(Sent::unread);
             shared.upstream.pass_on(request, call).await
         }
-        (Route::Unknown, _) => Ok(respond::status(respond::UNIMPLEMENTED)),
+        (Route::Unknown, _) => Ok(refuse(request, respond::UNIMPLEMENTED).await),
     }
+}
+
+/// Answers with a status once the client's first message has begun: grpc.aio's client takes an end
+/// that comes while it still writes for an INTERNAL of its own.
+async fn refuse(request: Request<Incoming>, status: respond::Status) -> Response<Body> {
+    // Nothing is wanted of the frame, and who sends none has its answer a little later.
+    let _frame = timeout(FIRST_FRAME_PATIENCE, request.into_body().frame()).await;
+    respond::status(status)
 }

@@ -45,6 +45,8 @@ pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const AGE_GRACE: Duration = Duration::from_secs(60);
 /// Waiting for grpc.aio ends so long after the deadline that it was told.
 pub(crate) const DEADLINE_GRACE: Duration = Duration::from_secs(1);
+/// How long a refusal waits for the first message, so that the client has written it.
+pub(crate) const FIRST_FRAME_PATIENCE: Duration = Duration::from_millis(100);
 /// How long connecting to grpc.aio may take.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections that the kernel keeps until they are accepted.
