@@ -174,7 +174,7 @@ async def test_what_changes_nothing_leaves_no_change(world: World, name: str) ->
 async def test_without_its_change_nothing_is_done(world: World, name: str) -> None:
     """A change that cannot be stored takes its mutation back; afterwards both succeed.
 
-    Seen to fail with the change put after the transaction.
+    Seen to fail with the change left out.
     """
     scenario = SCENARIOS[name]
     await scenario.before(world)
