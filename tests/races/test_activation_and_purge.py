@@ -28,7 +28,7 @@ LEFT = """
 """
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800 if FULL else 300)
 async def test_a_user_is_activated_whole_or_not_at_all(app: RunningApp, database_url: str) -> None:
     """The user, both identifiers and the session are there if VerifyOtp said so, else none.
 
