@@ -1,4 +1,5 @@
-"""The Rust core, bound by rust_core/py; `watchword.crypto` is its face and only importer.
+"""The Rust core, bound by rust_core/py; `watchword.crypto`, `gate` and `session_cache` are its
+faces and only importers.
 
 Wrong arguments raise ValueError, an operating system without randomness OSError.
 """
@@ -8,7 +9,10 @@ from typing import Final, NoReturn, final
 
 __all__ = [
     "SOURCE_DIGEST",
+    "FillTicket",
+    "Gate",
     "KeyRing",
+    "Lane",
     "is_device_token",
     "new_id",
     "new_nonce",
@@ -58,9 +62,82 @@ class KeyRing:
     def check_device_token(self, token: str, subject_key: bytes) -> tuple[int, int] | None:
         """Gives (since, issued)."""
 
+    def mint_change_token(self, changes: Sequence[tuple[int, bytes, int, int]]) -> str:
+        """Takes changes as (kind, id, epoch, version)."""
+
+    def parse_change_token(self, token: str) -> list[tuple[int, bytes, int, int]] | None:
+        """Gives changes as (kind, id, epoch, version)."""
+
     def mint_service_key(self) -> str: ...
     def parse_service_key(self, token: str) -> bytes | None:
         """Gives SHA-256 of the secret."""
+
+@final
+class FillTicket:
+    """What a miss holds from before its read until its fill."""
+
+@final
+class Lane:
+    """The cache of a gate, its lease, and what both need; times are microseconds since 1970."""
+
+    def __new__(cls, keys: KeyRing, *, callers: Sequence[bytes], bytes_max: int) -> Lane: ...
+    def begin_fill(self) -> FillTicket | None:
+        """Gives None while there is no lease."""
+
+    def fill(
+        self,
+        ticket: FillTicket,
+        *,
+        session_id: bytes,
+        verifier: bytes,
+        auth_time: int,
+        expire_time: int,
+        session_epoch: int,
+        session: bytes,
+        user_id: bytes,
+        version: int,
+        epoch: int,
+        user: bytes,
+        roles: bytes,
+    ) -> bool:
+        """Gives whether it was taken; what may be out of date is not."""
+
+    def apply_user(self, *, user_id: bytes, version: int, epoch: int) -> None: ...
+    def apply_role(self, *, change_id: bytes) -> None: ...
+    def clear(self) -> None:
+        """Ends the lease, too."""
+
+    def renew(self, *, sent_us: int, database_time_us: int) -> None:
+        """Begins the lease anew at a time of CLOCK_BOOTTIME."""
+
+    @property
+    def bytes(self) -> int: ...
+
+@final
+class Gate:
+    """A started gate; one that is collected without `stop` closes at once."""
+
+    @staticmethod
+    def start(
+        *,
+        address: str,
+        upstream: str,
+        services: Sequence[str],
+        threads: int,
+        connections_max: int,
+        idle_seconds: float,
+        age_seconds: float,
+        lane: Lane | None = None,
+    ) -> Gate:
+        """Listens; OSError for an address that cannot be, RuntimeError after a fork."""
+
+    @property
+    def address(self) -> str: ...
+    def events(self) -> list[tuple[str, str, int]]:
+        """Takes (kind, detail, how often in a row), the oldest first; never waits."""
+
+    def stop(self, timeout_seconds: float) -> bool:
+        """Drains without the GIL; gives whether every call ended in time. Later ones do nothing."""
 
 def new_id(slot: int) -> bytes: ...
 def new_user_id() -> bytes: ...

@@ -1,13 +1,14 @@
 """The composition root: the only file that knows every class.
 
 `App` is one process of Watchword. It starts NOT_SERVING, serves once the database is there with
-this program's schema, and on SIGTERM drains: NOT_SERVING, finish calls and mails under way, store
-what was refused, stop the jobs, close the pool.
+this program's schema, and on SIGTERM drains: NOT_SERVING, finish calls (gate, then grpc.aio) and
+mails under way, store what was refused, stop the jobs, close the pool.
 """
 
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
 from pathlib import Path
 from typing import assert_never
 
@@ -15,9 +16,12 @@ import structlog
 from asyncpg.connection import LoggedQuery
 
 from watchword.audit.refusals import Refusals
+from watchword.callers.registry import CallerRegistry
 from watchword.config import Config
 from watchword.crypto import KeyRing
+from watchword.gate import Gate, can_listen_on
 from watchword.jobs.audit_writer import AuditWriter
+from watchword.jobs.change_poller import ChangePoller
 from watchword.jobs.level_watch import LevelWatch
 from watchword.jobs.mail_dispatcher import MailDispatcher
 from watchword.jobs.mail_limits import MailLimits
@@ -35,6 +39,8 @@ from watchword.senders.failover import FailOver
 from watchword.senders.file import FileSender
 from watchword.senders.resend import ResendSender
 from watchword.senders.smtp import SmtpSender
+from watchword.session_cache import GateCache
+from watchword.storage.changes import ChangeFeed
 from watchword.storage.pool import Isolation, Pool
 from watchword.storage.probe import DatabaseProbe
 from watchword.storage.transactions import PgDatabase
@@ -63,6 +69,8 @@ class App:
         refusals = Refusals()
         self._audit_writer = AuditWriter(self.database, refusals)
         self.limits = Limits(self.database, keys, config.limits, refusals)
+        callers = config.caller_registry()
+        self._cache = _cache(config, keys, callers)
         context = LoginContext(
             database=self.database,
             keys=keys,
@@ -73,14 +81,35 @@ class App:
             limits=self.limits,
             failures=FailureCounter(self.database),
             mail_queued=self._dispatcher.wake,
+            cache=self._cache,
         )
-        self._server = ApiServer(
-            config.api, Pipeline(config.caller_registry(), refusals), AuthService(context)
+        self._server = ApiServer(config.api, Pipeline(callers, refusals), AuthService(context))
+        self._drain_timeout = config.api.drain_timeout
+        self._gate = (
+            Gate(
+                config.gate,
+                config.api,
+                self._server.services,
+                None if self._cache is None else self._cache.lane,
+            )
+            if _has_gate(config)
+            else None
         )
         self._probe = DatabaseProbe(self._pool)
         self._readiness = Readiness(self._probe, self._server.set_serving)
+        gate_jobs: dict[str, Callable[[], Awaitable[None]]] = {}
+        if self._gate is not None:
+            gate_jobs["gate events"] = self._gate.run
+        if self._cache is not None:
+            poller = ChangePoller(
+                ChangeFeed(self._pool),
+                self._cache,
+                longest_transaction=timedelta(seconds=self._pool.longest_seconds),
+            )
+            gate_jobs["change poller"] = self._once_ready(poller.run)
         self._jobs = Supervisor(
             {
+                **gate_jobs,
                 "readiness": self._readiness.run,
                 "mail dispatcher": self._once_ready(self._dispatcher.run),
                 "level watch": self._once_ready(LevelWatch(self.database, config.otp).run),
@@ -102,11 +131,33 @@ class App:
     async def start(self) -> None:
         """Listens and starts the jobs; raises AddressTaken. Serving follows by itself."""
         await self._pool.open()
-        self.api_address = await self._server.start()
+        self.api_address = await self._listen()
         _log.info("listening", api=self.api_address)
         if not self.limits.enabled:
             _log.warning("send and call limits are off", hint="unset `WATCHWORD_LIMITS__ENABLED`")
         self._jobs.start()
+
+    async def _listen(self) -> str:
+        """Starts grpc.aio, and the gate in front of it; returns where clients connect."""
+        if self._gate is None:
+            return await self._server.start()
+        try:
+            await self._server.start(self._gate.make_upstream())
+            return self._gate.start()
+        except BaseException:
+            await self._server.stop(0)
+            self._gate.remove_upstream()
+            raise
+
+    async def _drain(self) -> None:
+        """Lets calls finish for `drain_timeout`: the gate first, which stops accepting at once."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + self._drain_timeout.total_seconds()
+        if self._gate is not None:
+            await self._gate.stop(end - clock())
+        await self._server.stop(max(end - clock(), 0))
+        if self._gate is not None:
+            self._gate.remove_upstream()
 
     async def wait_ready(self) -> None:
         """Returns once health has become SERVING for the first time."""
@@ -119,7 +170,8 @@ class App:
 
     async def stop(self) -> None:
         """Drains and closes everything."""
-        await self._server.drain()
+        await self._server.leave()
+        await self._drain()
         await asyncio.gather(self._dispatcher.drain(), self._audit_writer.drain())
         await self._jobs.stop()
         for sender in self._senders:
@@ -176,6 +228,16 @@ async def _announce(
     await app.wait_ready()
     if on_ready is not None:
         on_ready(app)
+
+
+def _has_gate(config: Config) -> bool:
+    return config.gate.enabled and can_listen_on(config.api.address)
+
+
+def _cache(config: Config, keys: KeyRing, callers: CallerRegistry) -> GateCache | None:
+    if config.gate.cache_mib == 0 or not _has_gate(config):
+        return None
+    return GateCache(keys, callers, bytes_max=config.gate.cache_mib * 1024 * 1024)
 
 
 def _dispatcher(

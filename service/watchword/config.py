@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, SecretStr, ValidationError, field_valida
 from watchword.audit.model import AuditSettings
 from watchword.callers.registry import CallerRegistry, parse_caller_keys
 from watchword.errors import ValueRejected
+from watchword.gate import GateSettings
 from watchword.jobs.purger import PurgeSettings
 from watchword.keyring import SecretsSettings
 from watchword.limits.policy import LimitsPolicy
@@ -55,7 +56,6 @@ RESERVED = (
     "ADMIN__TLS_CLIENT_CA_FILE",
     "ADMIN__TLS_CLIENT_AUTH",
     "METRICS__ADDRESS",
-    "GATE__ENABLED",
     "SESSION__IDLE_LIFETIME",
 )
 
@@ -93,6 +93,7 @@ class Config(Section):
     secrets: SecretsSettings
     callers: CallersSettings
     api: ApiSettings
+    gate: GateSettings
     mail: MailSettings
     smtp: SmtpSettings
     resend: ResendSettings

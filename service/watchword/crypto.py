@@ -1,4 +1,4 @@
-"""Codes, tokens, keys and ids: the Python face of the Rust core, and its only importer.
+"""Codes, tokens, keys and ids: the Python face of the Rust core, which gate.py imports besides.
 
 Ids are `uuid.UUID` here and bytes below. Wrong arguments raise ValueError, an operating system
 without randomness OSError; text from outside that has no accepted form gives None.
@@ -9,6 +9,7 @@ import hmac
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar, final
 from uuid import UUID
@@ -25,6 +26,8 @@ __all__ = [
     "CodeSource",
     "DeviceTimes",
     "KeyRing",
+    "KnownChange",
+    "KnownKind",
     "MintedSession",
     "PresentedCode",
     "PresentedSession",
@@ -166,6 +169,28 @@ class DeviceTimes:
     issued_us: int
 
 
+class KnownKind(IntEnum):
+    """What a change token tells of."""
+
+    USER = 1
+    ROLE = 2
+    SERVICE_KEY = 3
+    INSTALLATION = 4
+
+
+@dataclass(frozen=True, slots=True)
+class KnownChange:
+    """What something has come to by a change, as a change token has it.
+
+    A kind that is no KnownKind is of a newer program: nobody here knows whether it has arrived.
+    """
+
+    kind: int
+    id: UUID
+    epoch: int
+    version: int
+
+
 @final
 class KeyRing:
     """The keys of an installation: (key id 1..255, 32 bytes) in order, and a 32-byte index key.
@@ -180,6 +205,11 @@ class KeyRing:
 
     def __repr__(self) -> str:
         return "KeyRing(<redacted>)"
+
+    @property
+    def core(self) -> _core.KeyRing:
+        """The ring itself, for the other importer of the core."""
+        return self._ring
 
     @property
     def signing_key_id(self) -> int:
@@ -256,6 +286,22 @@ class KeyRing:
         """Gives what a device token says; None unless form and tag are right for this subject."""
         times = self._ring.check_device_token(token.reveal(), subject_key)
         return None if times is None else DeviceTimes(*times)
+
+    def mint_change_token(self, changes: Sequence[KnownChange]) -> str:
+        """Makes the token of 1 to 5 changes; it is no secret."""
+        return self._ring.mint_change_token(
+            [(c.kind, c.id.bytes, c.epoch, c.version) for c in changes]
+        )
+
+    def parse_change_token(self, token: str) -> list[KnownChange] | None:
+        """Gives what a change token says; None unless its form is canonical and its tag right."""
+        changes = self._ring.parse_change_token(token)
+        if changes is None:
+            return None
+        return [
+            KnownChange(kind, UUID(bytes=id), epoch, version)
+            for kind, id, epoch, version in changes
+        ]
 
     def mint_service_key(self) -> Secret:
         """Makes a service key; its tag is made with the index key."""

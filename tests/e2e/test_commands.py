@@ -211,7 +211,7 @@ async def test_unknown_settings_are_refused_and_foreign_names_are_not(
     foreign = {
         "WATCHWORD_SERVICE_HOST": "10.0.0.1",
         "WATCHWORD_PORT": "tcp://10.0.0.1:50051",
-        "WATCHWORD_GATE__ENABLED": "false",
+        "WATCHWORD_METRICS__ADDRESS": "127.0.0.1:9090",
     }
     async with watchword("serve", env={**env, **foreign}) as server:
         assert server.ready["api"].startswith("127.0.0.1:")

@@ -135,7 +135,9 @@ async def test_buf_curl_goes_through_every_rpc(dev: WatchwordProcess) -> None:
     assert live["user"]["fullName"] == "Grace Hopper"
     assert await buf.call("GetRoles", sessionToken=token) == {}
     assert await buf.call("GetRoles", userId=registered["userId"]) == {}
-    assert await buf.call("Revoke", sessionToken=token) == {"revokedCount": 1}
+    revoked = await buf.call("Revoke", sessionToken=token)
+    assert revoked["revokedCount"] == 1
+    assert revoked["changeToken"].startswith("wwc_")
     error = await buf.refused("ValidateSession", sessionToken=token)
     assert error["code"] == "unauthenticated"
     assert reason_of(error) == "SESSION_INVALID"

@@ -167,7 +167,7 @@ def test_kubernetes_starts_a_server_that_accepts_its_environment(
 ) -> None:
     """Every variable is known, every secret is a file, and pods get the time that they may take."""
     (container,), (migrate,) = pod["containers"], pod["initContainers"]
-    (mount,) = container["volumeMounts"]
+    (mount,) = (found for found in container["volumeMounts"] if found["name"] == "secrets")
     environ = {
         variable["name"]: variable["value"].replace(mount["mountPath"], str(secret_files))
         for variable in container["env"]

@@ -11,6 +11,7 @@ BY_SLOT = frozenset(
         "subject_budgets",
         "outbox",
         "audit_events",
+        "changes",
     }
 )
 # By a column of their own.
@@ -21,11 +22,13 @@ REFERENCE = frozenset({"installation", "roles", "role_permissions", "schema_migr
 # A statement on all slots costs every shard: one more here is a decision.
 ALL_SLOTS = frozenset(
     {
+        "changes.py:ChangeFeed.READ",
         "inspection.py:Inspection.OUTBOX",
         "outbox.py:OutboxStore.CANDIDATES",
         "purge.py:PurgeStore.AUDIT_EVENTS",
         "purge.py:PurgeStore.BUDGETS",
         "purge.py:PurgeStore.CHALLENGES",
+        "purge.py:PurgeStore.CHANGES",
         "purge.py:PurgeStore.EXPIRED_SESSIONS",
         "purge.py:PurgeStore.REGISTRATIONS",
         "purge.py:PurgeStore.REVOKED_SESSIONS",

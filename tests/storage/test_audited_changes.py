@@ -68,7 +68,8 @@ class World:
 
     async def revoke(self, signed_in: SignedIn) -> int:
         """Revoke by a caller `tests`."""
-        return await revoke(self.ctx, signed_in.token.reveal(), caller="tests")
+        revoked = await revoke(self.ctx, signed_in.token.reveal(), caller="tests")
+        return revoked.count
 
     async def told(self, *actions: str) -> list[tuple[str, str]]:
         """Action and session of each event, and that every session is told of, and no other."""

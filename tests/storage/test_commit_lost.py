@@ -256,7 +256,7 @@ async def test_verify_otp_answers_what_was_committed(world: World) -> None:
     with pytest.raises(OtpInvalid):
         await world.sign_in(registered.challenge.id)
     assert (await world.counts())["sessions"] == 1
-    assert await revoke(world.ctx, token, caller="tests") == 1
+    assert (await revoke(world.ctx, token, caller="tests")).count == 1
 
 
 async def test_verify_otp_writes_nothing_without_its_commit(world: World) -> None:

@@ -18,6 +18,7 @@ from tests.storage.database import (
 )
 from tests.support.age import age
 from watchword.audit.model import Action, Event
+from watchword.changes.model import Change, ChangeKind
 from watchword.crypto import new_id, slot_of
 from watchword.login import ports
 from watchword.login.ports import PURGE_BATCH
@@ -47,6 +48,7 @@ REMOVE: dict[str, Remove] = {
     "revoked sessions": lambda store, before: store.revoked_sessions(dead_before=before),
     "outdated sessions": lambda store, before: store.outdated_sessions(SLOT, dead_before=before),
     "audit events": lambda store, before: store.audit_events(dead_before=before),
+    "changes": lambda store, before: store.changes(dead_before=before),
 }
 # Since when the row is dead.
 ENDS = {
@@ -59,8 +61,9 @@ ENDS = {
     "revoked sessions": "SELECT revoke_time FROM sessions",
     "outdated sessions": "SELECT u.update_time FROM sessions s JOIN users u ON u.id = s.user_id",
     "audit events": "SELECT at FROM audit_events",
+    "changes": "SELECT at FROM changes",
 }
-# What makes the row live, however it was before; audit events never change.
+# What makes the row live, however it was before; audit events and changes never change.
 REVIVE = {
     "challenges": "UPDATE challenges SET expire_time = now() + interval '2 years'",
     "budgets": "UPDATE subject_budgets SET charge_time = now() + interval '2 years'",
@@ -124,6 +127,8 @@ async def store_row(tx: PgTx, sql: Sql, kind: str) -> None:
         await tx.registrations.hold_username("ada", subject_key=subject(), lifetime=HOUR)
     elif kind == "audit events":
         await tx.audit.put(Event(id=new_id(SLOT), action=Action.REVOKE, actor="tests"))
+    elif kind == "changes":
+        await tx.changes.put(Change(id=new_id(SLOT), kind=ChangeKind.ROLE, role="auditor"))
     else:
         session = await stored_session(tx, await stored_user(tx))
         if kind == "revoked sessions":

@@ -15,6 +15,7 @@ from tests.storage.budgets import by_id, live
 from tests.storage.database import HOUR, new_challenge, new_registration, open_database, subject
 from tests.support.age import age
 from watchword.audit.model import Action, AuditSettings, Event
+from watchword.changes.model import Change, ChangeKind
 from watchword.crypto import SLOTS, new_id
 from watchword.jobs import purger
 from watchword.jobs.purger import REST_MIN_SECONDS, Purger, PurgeSettings
@@ -137,6 +138,21 @@ async def test_audit_events_have_a_retention_of_their_own(
         await until(sql, "SELECT count(*) = 1 FROM audit_events")
         await until(sql, "SELECT count(*) = 0 FROM challenges")
     assert [row["id"] for row in await sql.fetch("SELECT id FROM audit_events")] == [young.id]
+
+
+async def test_changes_are_kept_for_ten_minutes(tx: PgTx, sql: Sql, database_url: str) -> None:
+    """What is older goes and what is younger stays, whatever else is kept for an hour.
+
+    Seen to fail with five minutes in the purger.
+    """
+    old, young = (Change(id=new_id(0), kind=ChangeKind.ROLE, role="auditor") for _ in range(2))
+    await tx.changes.put(old)
+    await age(database_url, timedelta(minutes=1))
+    await tx.changes.put(young)
+    await age(database_url, timedelta(minutes=9, seconds=1))
+    async with open_database(database_url) as database, purging(database):
+        await until(sql, "SELECT count(*) = 1 FROM changes")
+    assert await sql.fetchval("SELECT id FROM changes") == young.id
 
 
 async def test_a_database_without_tables_is_waited_for(

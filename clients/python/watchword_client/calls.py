@@ -85,9 +85,16 @@ def verify_otp(
     return Call("VerifyOtp", request, pb.VerifyOtpResponse)
 
 
-def validate_session(session_token: str) -> Call[pb.ValidateSessionResponse]:
-    """Answers whose session it is; SessionInvalid when it is not live."""
-    request = pb.ValidateSessionRequest(session_token=session_token)
+def validate_session(
+    session_token: str, *, min_change_token: str = ""
+) -> Call[pb.ValidateSessionResponse]:
+    """Answers whose session it is; SessionInvalid when it is not live.
+
+    With the `change_token` of an earlier answer, this one is at least as new as that change.
+    """
+    request = pb.ValidateSessionRequest(
+        session_token=session_token, min_change_token=min_change_token
+    )
     return Call("ValidateSession", request, pb.ValidateSessionResponse)
 
 

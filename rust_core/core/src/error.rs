@@ -22,6 +22,8 @@ pub enum Error {
     SlotRange,
     /// A field that is not as long as its type says: name of the field, bytes that it needs.
     FieldLength(&'static str, usize),
+    /// A change token of no changes, or of more than it holds.
+    ChangeCount,
     /// A primitive refused an output length that it always accepts.
     Derivation,
     /// The operating system gave no randomness; there is no fallback.
@@ -39,6 +41,7 @@ impl fmt::Display for Error {
             Self::CodeLength => f.write_str("a code must have 6 to 10 digits or 13 characters"),
             Self::SlotRange => f.write_str("a slot must be 0..4095"),
             Self::FieldLength(name, size) => write!(f, "`{name}` must be {size} bytes"),
+            Self::ChangeCount => f.write_str("a change token must have 1 to 5 changes"),
             Self::Derivation => f.write_str("a key or a code could not be derived"),
             Self::Randomness => f.write_str("the operating system gives no randomness"),
         }

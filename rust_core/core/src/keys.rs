@@ -1,8 +1,8 @@
 //! The key ring: which keys an installation holds and the sub-keys made from them.
 //!
 //! The first key signs, all verify: a new key is rolled out last in the list and moved first by a
-//! second roll-out. The index key finds things again (subjects, limits, service keys, devices) and
-//! never rotates.
+//! second roll-out. The index key finds things again (subjects, limits, service keys, devices,
+//! changes) and never rotates.
 
 use std::fmt;
 
@@ -41,6 +41,7 @@ pub struct KeyRing {
     pub(crate) service_key_tag: MacKey,
     pub(crate) limit: MacKey,
     pub(crate) device_tag: MacKey,
+    pub(crate) change_tag: MacKey,
 }
 
 impl KeyRing {
@@ -60,6 +61,7 @@ impl KeyRing {
             service_key_tag: MacKey::derive(index_key, "watchword/service-key-tag/v1")?,
             limit: MacKey::derive(index_key, "watchword/limit/v1")?,
             device_tag: MacKey::derive(index_key, "watchword/device-tag/v1")?,
+            change_tag: MacKey::derive(index_key, "watchword/change-tag/v1")?,
         };
         for (id, key) in rest {
             if ring.find(*id).is_some() {

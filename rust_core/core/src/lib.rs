@@ -21,6 +21,7 @@
 )]
 
 pub mod cache;
+mod change;
 mod device;
 mod error;
 mod keys;
@@ -36,6 +37,7 @@ mod token;
 #[cfg(test)]
 mod vectors;
 
+pub use change::{CHANGE_TOKEN_LENGTH_MAX, CHANGES_MAX, KnownChange};
 pub use device::{DEVICE_TOKEN_LENGTH, DeviceTimes, is_device_token};
 pub use error::Error;
 pub use keys::KeyRing;

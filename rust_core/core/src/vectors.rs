@@ -5,12 +5,13 @@ use serde::de::DeserializeOwned;
 
 use crate::otp::unbiased;
 use crate::token::{verifier, write_token};
-use crate::{CodeSource, DeviceTimes, Error, KeyRing, parse_code, slot_of_subject};
+use crate::{CodeSource, DeviceTimes, Error, KeyRing, KnownChange, parse_code, slot_of_subject};
 
 const OTP: &str = include_str!("../../../tests/vectors/otp.json");
 const TOKEN: &str = include_str!("../../../tests/vectors/token.json");
 const SERVICE_KEY: &str = include_str!("../../../tests/vectors/service_key.json");
 const DEVICE: &str = include_str!("../../../tests/vectors/device.json");
+const CHANGE: &str = include_str!("../../../tests/vectors/change.json");
 const SUBJECT: &str = include_str!("../../../tests/vectors/subject.json");
 const LIMIT: &str = include_str!("../../../tests/vectors/limit.json");
 const CODE_FORMS: &str = include_str!("../../../tests/vectors/code_forms.json");
@@ -220,6 +221,41 @@ fn device_tokens_agree() {
     }
     for case in &file.refused {
         let read = ring.check_device_token(&case.token, &sized(&case.subject_key));
+        assert!(read.is_none(), "{}", case.why);
+    }
+}
+
+/// Change tokens are written and read as the vectors say; the refused ones are refused.
+#[test]
+fn change_tokens_agree() {
+    #[derive(Deserialize)]
+    struct Known {
+        kind: u8,
+        id: String,
+        epoch: i64,
+        version: i64,
+    }
+    #[derive(Deserialize)]
+    struct ChangeCase {
+        changes: Vec<Known>,
+        token: String,
+    }
+    let file: File<ChangeCase, RefusedText> = read(CHANGE);
+    let ring = file.ring.build();
+    assert!(file.cases.len() > 5 && file.refused.len() > 35);
+    for case in &file.cases {
+        let known = |change: &Known| KnownChange {
+            kind: change.kind,
+            id: sized(&change.id),
+            epoch: change.epoch,
+            version: change.version,
+        };
+        let changes: Vec<KnownChange> = case.changes.iter().map(known).collect();
+        assert_eq!(ring.mint_change_token(&changes).unwrap(), case.token);
+        assert_eq!(ring.parse_change_token(&case.token), Some(changes));
+    }
+    for case in &file.refused {
+        let read = ring.parse_change_token(&case.token);
         assert!(read.is_none(), "{}", case.why);
     }
 }

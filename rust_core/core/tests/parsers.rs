@@ -9,7 +9,9 @@
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use watchword_core::{CodeSource, DeviceTimes, KeyRing, is_device_token, parse_code};
+use watchword_core::{
+    CHANGES_MAX, CodeSource, DeviceTimes, KeyRing, KnownChange, is_device_token, parse_code,
+};
 
 static RING: LazyLock<KeyRing> =
     LazyLock::new(|| KeyRing::new(&[(1, &[1; 32]), (2, &[2; 32])], &[3; 32]).unwrap());
@@ -33,10 +35,21 @@ fn device_token() -> String {
     RING.mint_device_token(&SUBJECT, times).reveal().to_owned()
 }
 
+fn change_token() -> String {
+    let change = KnownChange {
+        kind: 1,
+        id: [7; 16],
+        epoch: 3,
+        version: 41,
+    };
+    RING.mint_change_token(&[change]).unwrap()
+}
+
 fn accepted(token: &str) -> bool {
     RING.parse_session_token(token).is_some()
         || RING.parse_service_key(token).is_some()
         || RING.check_device_token(token, &SUBJECT).is_some()
+        || RING.parse_change_token(token).is_some()
 }
 
 /// Flips the case of the letter at or after `at`; every token has letters all over.
@@ -72,11 +85,13 @@ proptest! {
         session in "ww_[A-Za-z0-9_-]{76}",
         service in "wwk_[A-Za-z0-9_-]{53}[AQgw]",
         device in "wwd_AQ[A-Za-z0-9_-]{42}",
+        change in "wwc_AQ[A-Za-z0-9_-]{64}[AEIMQUYcgkosw048]",
     ) {
         prop_assert!(!accepted(&session));
         prop_assert!(!accepted(&service));
         prop_assert!(is_device_token(&device));
         prop_assert!(!accepted(&device));
+        prop_assert!(!accepted(&change));
     }
 
     /// Minted tokens are accepted as what they are, and not as the other kind.
@@ -107,10 +122,21 @@ proptest! {
         prop_assert_eq!(read.is_some(), other == subject);
     }
 
+    /// A change token says what it was made of.
+    #[test]
+    fn change_tokens_are_read_back(
+        entries in prop::collection::vec(any::<(u8, [u8; 16], i64, i64)>(), 1..=CHANGES_MAX),
+    ) {
+        let change = |(kind, id, epoch, version)| KnownChange { kind, id, epoch, version };
+        let changes: Vec<KnownChange> = entries.into_iter().map(change).collect();
+        let token = RING.mint_change_token(&changes).unwrap();
+        prop_assert_eq!(RING.parse_change_token(&token), Some(changes));
+    }
+
     /// Any one character replaced, put in or taken out, any case or bit flipped, is refused.
     #[test]
     fn mutants_are_refused(at in 0_usize..1000, bit in 0_u32..7, other in any::<char>()) {
-        for token in [session_token(), service_key(), device_token()] {
+        for token in [session_token(), service_key(), device_token(), change_token()] {
             let at = at % token.len();
             let (head, tail) = token.split_at(at);
             let replaced = format!("{head}{other}{}", &tail[1..]);
@@ -131,7 +157,7 @@ proptest! {
     /// Anything put around a token is refused.
     #[test]
     fn surroundings_are_refused(around in "[A-Za-z0-9=_ \n-]{1,4}") {
-        for token in [session_token(), service_key(), device_token()] {
+        for token in [session_token(), service_key(), device_token(), change_token()] {
             let before = format!("{around}{token}");
             prop_assert!(!accepted(&before));
             let after = format!("{token}{around}");

@@ -16,6 +16,7 @@ import structlog
 from pydantic import Field
 
 from watchword.audit.model import AuditSettings
+from watchword.changes.model import CHANGES_KEPT
 from watchword.crypto import SLOTS, jitter_seconds, shuffled
 from watchword.errors import Overloaded, StorageUnavailable
 from watchword.login.ports import PURGE_BATCH, Database, PurgeStore
@@ -138,6 +139,8 @@ class Purger:
             ("sessions", lambda purge: purge.expired_sessions(dead_before=dead)),
             ("sessions", lambda purge: purge.revoked_sessions(dead_before=dead)),
             ("audit_events", lambda purge: purge.audit_events(dead_before=past)),
+            # No setting: a replica that has not read for so long begins anew.
+            ("changes", lambda purge: purge.changes(dead_before=present - CHANGES_KEPT)),
             *(("sessions", _outdated(slot, dead)) for slot in slots),
             # A drained bucket says what no bucket says, so that nothing is kept to look at.
             *(("limits", _drained(slot, present)) for slot in slots),

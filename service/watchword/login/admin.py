@@ -6,6 +6,7 @@ from uuid import UUID
 
 from watchword.audit.model import CLI, Action
 from watchword.errors import ValueRejected
+from watchword.login import changes
 from watchword.login.auditing import role_changed
 from watchword.login.ports import Database, Tx
 from watchword.roles.model import Grants, Role
@@ -59,6 +60,8 @@ async def create_role(database: Database, name: str, permissions: Sequence[str])
         made = await tx.roles.create(name, permissions=permissions)
         if made:
             await tx.audit.put(role_changed(Action.CREATE_ROLE, name, actor=CLI))
+            # Somebody may hold it already: an assignment outlives its role.
+            await tx.changes.put(changes.role_changed(name))
         return made
 
     return await database.run_tx(statements)
@@ -77,7 +80,7 @@ async def assign_role(database: Database, role: str, user_id: UUID) -> Assigned:
             return Assigned.NO_SUCH_ROLE
         if not await tx.roles.assign(role, user_id=user_id):
             return Assigned.ALREADY
-        await tx.audit.put(role_changed(Action.ASSIGN_ROLE, role, actor=CLI, user_id=user_id))
+        await _user_changed(tx, user_id, Action.ASSIGN_ROLE, role)
         return Assigned.NOW
 
     return await database.run_tx(statements)
@@ -89,9 +92,16 @@ async def unassign_role(database: Database, role: str, user_id: UUID) -> Unassig
     async def statements(tx: Tx) -> Unassigned:
         # Taken away first: an assignment may outlive its role.
         if await tx.roles.unassign(role, user_id=user_id):
-            await tx.audit.put(role_changed(Action.UNASSIGN_ROLE, role, actor=CLI, user_id=user_id))
+            await _user_changed(tx, user_id, Action.UNASSIGN_ROLE, role)
             return Unassigned.NOW
         known = await tx.roles.exists(role)
         return Unassigned.NOT_HELD if known else Unassigned.NO_SUCH_ROLE
 
     return await database.run_tx(statements)
+
+
+async def _user_changed(tx: Tx, user_id: UUID, action: Action, role: str) -> None:
+    raised = await tx.changes.raise_version(user_id)
+    assert raised is not None  # a role is held by users who are there, by its foreign key
+    await tx.audit.put(role_changed(action, role, actor=CLI, user_id=user_id))
+    await tx.changes.put(changes.user_changed(raised))

@@ -9,7 +9,7 @@ from watchword.audit.refusals import Refusals
 from watchword.crypto import KeyRing
 from watchword.login.failures import FailureCounter
 from watchword.login.limits import Limits
-from watchword.login.ports import Database
+from watchword.login.ports import Database, SessionCache
 from watchword.otp.policy import OtpPolicy
 from watchword.sessions.model import SessionPolicy
 from watchword.settings import Section
@@ -39,3 +39,4 @@ class LoginContext:
     limits: Limits
     failures: FailureCounter
     mail_queued: Callable[[], None]
+    cache: SessionCache | None = None

@@ -3,10 +3,12 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 from watchword.audit.ports import AuditStore
+from watchword.changes.model import Change
+from watchword.changes.ports import ChangeStore
 from watchword.limits.ports import LimitStore
 from watchword.mail.outbox import OutboxStore
 from watchword.otp.ports import (
@@ -24,6 +26,8 @@ from watchword.users.model import User
 from watchword.users.ports import RegistrationStore, UserStore
 
 T = TypeVar("T")
+# What a cache remembers of the moment before a read; nobody else looks at it.
+FillTicket: TypeAlias = object
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,23 @@ class LiveSession:
     user: User
     grants: Grants
     as_of_time: datetime
+    session_epoch: int
+    user_version: int
+
+
+class SessionCache(Protocol):
+    """What answers the next check of a session without the database."""
+
+    def begin_fill(self) -> FillTicket | None:
+        """Begins a miss, before the database is asked; None while nothing may be cached."""
+
+    def fill(
+        self, ticket: FillTicket, live: LiveSession, *, session: bytes, user: bytes, roles: bytes
+    ) -> None:
+        """Takes what was read, and the encoded messages of the answers that it gives."""
+
+    def apply(self, change: Change) -> None:
+        """Drops what a committed change makes out of date; the next check sees it."""
 
 
 class LiveSessionStore(Protocol):
@@ -84,6 +105,9 @@ class PurgeStore(Protocol):
     async def audit_events(self, *, dead_before: datetime) -> int:
         """Removes audit events that were stored before; they die of their age."""
 
+    async def changes(self, *, dead_before: datetime) -> int:
+        """Removes changes of transactions that began before; by then every replica has them."""
+
     async def drained_limits(self, slot: int, *, dead_before: datetime) -> int:
         """Removes a 4096th of the buckets, the slot's, that have counted nothing since."""
 
@@ -115,6 +139,8 @@ class Tx(Protocol):
     def outbox(self) -> OutboxStore: ...
     @property
     def audit(self) -> AuditStore: ...
+    @property
+    def changes(self) -> ChangeStore: ...
     @property
     def limits(self) -> LimitStore: ...
     @property

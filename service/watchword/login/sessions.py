@@ -3,12 +3,14 @@
 Every path goes through `live_session`: one place decides whether a session is live.
 """
 
+from dataclasses import dataclass
 from uuid import UUID
 
 from watchword.audit.model import Event
+from watchword.changes.model import Change
 from watchword.crypto import verifier_matches
 from watchword.errors import SessionInvalid, UserNotFound
-from watchword.login import auditing
+from watchword.login import auditing, changes
 from watchword.login.context import LoginContext
 from watchword.login.ports import LiveSession, Tx
 from watchword.roles.model import Grants
@@ -28,25 +30,43 @@ async def live_session(ctx: LoginContext, token: str) -> LiveSession:
     return found
 
 
-async def revoke(ctx: LoginContext, token: str, *, caller: str) -> int:
-    """Ends the token's session and returns how many that were: 1, or 0 (RFC 7009 2.2)."""
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """How many sessions were ended, and the change token of that; empty for none."""
+
+    count: int
+    change_token: str
+
+
+_NOTHING_REVOKED = Revoked(0, "")
+
+
+async def revoke(ctx: LoginContext, token: str, *, caller: str) -> Revoked:
+    """Ends the token's session, if there is one to end (RFC 7009 2.2)."""
     presented = ctx.keys.parse_session_token(token)
     if presented is None:
-        return 0
+        return _NOTHING_REVOKED
 
-    async def transaction(tx: Tx) -> Event | None:
-        user_id = await tx.sessions.revoke(presented.session_id, verifier=presented.verifier)
-        if user_id is None:
+    async def transaction(tx: Tx) -> tuple[Event, Change] | None:
+        ended = await tx.sessions.revoke(presented.session_id, verifier=presented.verifier)
+        if ended is None:
             return None
-        event = auditing.revoked(presented.session_id, user_id, caller=caller)
+        event = auditing.revoked(ended.id, ended.user_id, caller=caller)
+        change = changes.session_revoked(ended)
         await tx.audit.put(event)
-        return event
+        await tx.changes.put(change)
+        return event, change
 
-    async def committed(tx: Tx, event: Event | None) -> bool:
-        return event is None or await tx.audit.exists(event.id)
+    async def committed(tx: Tx, written: tuple[Event, Change] | None) -> bool:
+        return written is None or await tx.audit.exists(written[0].id)
 
-    event = await ctx.database.run_tx(transaction, committed=committed)
-    return 0 if event is None else 1
+    written = await ctx.database.run_tx(transaction, committed=committed)
+    if written is None:
+        return _NOTHING_REVOKED
+    if ctx.cache is not None:
+        # Here it counts before the answer; at the other replicas with their next poll.
+        ctx.cache.apply(written[1])
+    return Revoked(1, changes.token_of(ctx.keys, written[1]))
 
 
 async def roles_of_user(ctx: LoginContext, user_id: UUID) -> Grants:

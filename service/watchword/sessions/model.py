@@ -52,3 +52,13 @@ class Session:
     create_time: datetime
     auth_time: datetime
     expire_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSession:
+    """A session that was just ended, and what its user has come to by that."""
+
+    id: UUID
+    user_id: UUID
+    user_epoch: int
+    user_version: int

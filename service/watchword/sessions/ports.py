@@ -3,7 +3,7 @@
 from typing import Protocol
 from uuid import UUID
 
-from watchword.sessions.model import NewSession, Session
+from watchword.sessions.model import EndedSession, NewSession, Session
 
 
 class SessionStore(Protocol):
@@ -12,8 +12,8 @@ class SessionStore(Protocol):
     async def insert(self, session: NewSession) -> Session:
         """Stores the session; the database's clock sets its times."""
 
-    async def revoke(self, session_id: UUID, *, verifier: bytes) -> UUID | None:
-        """Ends the session for good and returns whose it was; None when it was not live."""
+    async def revoke(self, session_id: UUID, *, verifier: bytes) -> EndedSession | None:
+        """Ends the session for good and raises its user's version; None when it was not live."""
 
     async def exists(self, session_id: UUID) -> bool:
         """Answers whether the session was stored, live or not."""

@@ -18,6 +18,7 @@ CLOSE_TIMEOUT_SECONDS = 1.0
 TABLES = (
     "audit_events",
     "challenges",
+    "changes",
     "failure_counts",
     "identifiers",
     "installation",

@@ -177,6 +177,22 @@ class PurgeStore:
     async def audit_events(self, *, dead_before: datetime) -> int:
         return await self._remove(self.AUDIT_EVENTS, dead_before)
 
+    # sql-rules: all slots (purge)
+    CHANGES = """
+        DELETE FROM changes
+        WHERE (slot, at, id) IN (
+            SELECT slot, at, id
+            FROM changes
+            WHERE at < $1
+            ORDER BY at
+            LIMIT 100
+        )
+          AND (at < $1) IS TRUE
+    """
+
+    async def changes(self, *, dead_before: datetime) -> int:
+        return await self._remove(self.CHANGES, dead_before)
+
     # $1 and $2 the range of keys, $3 microseconds since 1970. Keys are hashes, so that ranges are
     # alike; an index on the times would cost each count a second write.
     DRAINED_LIMITS = """

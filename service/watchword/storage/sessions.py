@@ -5,7 +5,7 @@ from uuid import UUID
 from watchword.crypto import slot_of
 from watchword.login.ports import LiveSession
 from watchword.roles.model import Grants
-from watchword.sessions.model import NewSession, Session
+from watchword.sessions.model import EndedSession, NewSession, Session
 from watchword.storage.pool import Connection
 from watchword.storage.users import user_of
 
@@ -49,20 +49,42 @@ class SessionStore:
             expire_time=row["expire_time"],
         )
 
-    # $1 slot, $2 id, $3 verifier
+    # $1 slot, $2 id, $3 verifier. The user is locked before the session, as everywhere. Whoever
+    # waited for the user and then finds the session ended has raised the version for nothing, which
+    # costs a cache one refill at most.
     REVOKE = """
-        UPDATE sessions
+        WITH owner AS (
+            SELECT s.user_id
+            FROM sessions AS s
+            WHERE s.slot = $1 AND s.id = $2 AND s.verifier = $3
+              AND s.revoke_time IS NULL AND s.expire_time > now()
+        ), raised AS (
+            UPDATE users AS u
+            SET version = u.version + 1
+            FROM owner
+            WHERE u.slot = $1 AND u.id = owner.user_id
+            RETURNING u.id, u.auth_epoch, u.version
+        )
+        UPDATE sessions AS s
         SET revoke_time = now()
-        WHERE slot = $1 AND id = $2 AND verifier = $3
-          AND revoke_time IS NULL AND expire_time > now()
-        RETURNING user_id
+        FROM raised
+        WHERE s.slot = $1 AND s.id = $2 AND s.verifier = $3
+          AND s.revoke_time IS NULL AND s.expire_time > now()
+        RETURNING raised.id AS user_id, raised.auth_epoch, raised.version
     """
 
-    async def revoke(self, session_id: UUID, *, verifier: bytes) -> UUID | None:
-        user_id: UUID | None = await self._connection.fetchval(
+    async def revoke(self, session_id: UUID, *, verifier: bytes) -> EndedSession | None:
+        row = await self._connection.fetchrow(
             self.REVOKE, slot_of(session_id), session_id, verifier
         )
-        return user_id
+        if row is None:
+            return None
+        return EndedSession(
+            id=session_id,
+            user_id=row["user_id"],
+            user_epoch=row["auth_epoch"],
+            user_version=row["version"],
+        )
 
     EXISTS = "SELECT EXISTS (SELECT 1 FROM sessions WHERE slot = $1 AND id = $2)"
 
@@ -78,6 +100,7 @@ class LiveSessionStore:
 
     FIND = """
         SELECT s.id AS session_id, s.verifier, s.create_time, s.auth_time, s.expire_time,
+               s.epoch AS session_epoch, u.version AS user_version,
                u.id, u.full_name, u.username, u.email, u.locale, u.state, u.auth_epoch,
                now() AS as_of_time,
                ARRAY(
@@ -115,5 +138,7 @@ class LiveSessionStore:
             verifier=row["verifier"],
             user=user_of(row),
             grants=Grants(tuple(row["roles"]), tuple(row["permissions"])),
+            session_epoch=row["session_epoch"],
+            user_version=row["user_version"],
             as_of_time=row["as_of_time"],
         )

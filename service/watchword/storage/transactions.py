@@ -21,6 +21,7 @@ from watchword.login.ports import Tx
 from watchword.storage.attempts import AttemptStore
 from watchword.storage.audit import AuditStore
 from watchword.storage.budgets import BudgetStore
+from watchword.storage.changes import ChangeStore
 from watchword.storage.device_attempts import DeviceAttemptStore
 from watchword.storage.installation import InstallationStore
 from watchword.storage.limits import LimitStore
@@ -126,6 +127,10 @@ class PgTx:
     @cached_property
     def audit(self) -> AuditStore:
         return AuditStore(self._connection)
+
+    @cached_property
+    def changes(self) -> ChangeStore:
+        return ChangeStore(self._connection)
 
     @cached_property
     def limits(self) -> LimitStore:

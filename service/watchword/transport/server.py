@@ -93,17 +93,20 @@ class ApiServer:
         self._server.add_generic_rpc_handlers(
             (pipeline.generic_handler(SERVICE_NAME, service.methods()),)
         )
+        self.services = [SERVICE_NAME, health.SERVICE_NAME]
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.reflection:
-            reflection.enable_server_reflection(
-                (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
-            )
+            self.services.append(reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(self.services, self._server)
 
-    async def start(self) -> str:
-        """Listens, and returns the address with the port that it got; raises AddressTaken."""
+    async def start(self, address: str | None = None) -> str:
+        """Listens, and returns the address with the port that it got; raises AddressTaken.
+
+        The address is the settings' unless the gate listens there and has made another.
+        """
         await self.set_serving(False)
-        address = self._settings.address
+        address = address or self._settings.address
         try:
             port = self._server.add_insecure_port(address)
         except RuntimeError:
@@ -125,8 +128,11 @@ class ApiServer:
         for name in ("", SERVICE_NAME):
             await self._health.set(name, status)
 
-    async def drain(self) -> None:
-        """Answers NOT_SERVING for `shutdown_delay`, then lets calls in flight finish."""
+    async def leave(self) -> None:
+        """Answers NOT_SERVING for `shutdown_delay`."""
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._settings.shutdown_delay.total_seconds())
-        await self._server.stop(grace=self._settings.drain_timeout.total_seconds())
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Lets calls in flight finish for so long."""
+        await self._server.stop(grace=grace_seconds)

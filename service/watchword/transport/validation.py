@@ -35,6 +35,12 @@ def _token(text: str) -> str:
     return text
 
 
+def _change_token(text: str) -> str:
+    if len(text.encode()) > TOKEN_MAX_BYTES:
+        raise ValueRejected(f"must have at most {TOKEN_MAX_BYTES} bytes")
+    return text
+
+
 def _device_token(text: str) -> Secret | None:
     if len(text.encode()) > TOKEN_MAX_BYTES:
         raise ValueRejected(f"must have at most {TOKEN_MAX_BYTES} bytes")
@@ -101,6 +107,7 @@ RULES: dict[str, Rule] = {
     "VerifyOtpRequest.email": _EMAIL,
     "VerifyOtpRequest.code": Rule(_code, CODE_MAX),
     "ValidateSessionRequest.session_token": _SESSION_TOKEN,
+    "ValidateSessionRequest.min_change_token": Rule(_change_token, TOKEN_MAX_BYTES, "bytes"),
     "RevokeRequest.session_token": _SESSION_TOKEN,
     "GetRolesRequest.user_id": _ID,
     "GetRolesRequest.session_token": _SESSION_TOKEN,

@@ -127,7 +127,6 @@ def test_a_mistyped_name_is_recognised() -> None:
         "ADMIN__ALLOW_PLAINTEXT",
         "ADMIN__REFLECTION",
         "METRICS__ADDRESS",
-        "GATE__ENABLED",
         "SESSION__IDLE_LIFETIME",
     ],
 )

@@ -13,6 +13,7 @@ from watchword.crypto import (
     CodeSource,
     DeviceTimes,
     KeyRing,
+    KnownChange,
     PresentedCode,
     Secret,
     parse_code,
@@ -170,6 +171,26 @@ def test_device_tokens_agree(vectors: Read, ring: KeyRing) -> None:
     for case in document["refused"]:
         token, subject_key = Secret(case["token"]), bytes.fromhex(case["subject_key"])
         assert ring.check_device_token(token, subject_key) is None, case["why"]
+
+
+def test_change_tokens_agree(vectors: Read, ring: KeyRing) -> None:
+    """A change token is version, changes and 16 bytes of a MAC over these."""
+    document = vectors("change")
+    tag_key = sub_key(index_key_of(document), "watchword/change-tag/v1")
+    for case in document["cases"]:
+        changes = [KnownChange(**{**c, "id": UUID(hex=c["id"])}) for c in case["changes"]]
+        body = b"\x01" + b"".join(
+            bytes([c.kind])
+            + c.id.bytes
+            + b"".join(number.to_bytes(8, "big", signed=True) for number in (c.epoch, c.version))
+            for c in changes
+        )
+        tag = mac(tag_key, framed(b"watchword/change/v1"), framed(body))[:16]
+        assert "wwc_" + text_of(body + tag) == case["token"]
+        assert ring.mint_change_token(changes) == case["token"]
+        assert ring.parse_change_token(case["token"]) == changes
+    for case in document["refused"]:
+        assert ring.parse_change_token(case["token"]) is None, case["why"]
 
 
 def test_subjects_agree(vectors: Read, ring: KeyRing) -> None:

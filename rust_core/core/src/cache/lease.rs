@@ -53,6 +53,19 @@ impl Lease {
         }
     }
 
+    /// Ends the lease at once, as is needed when changes may have been missed.
+    pub fn end(&self) {
+        self.start.store(NEVER, Ordering::Release);
+    }
+
+    /// The database's time of the last good poll: everything that was committed before it has been
+    /// applied. None before the first.
+    #[must_use]
+    pub fn as_of(&self) -> Option<i64> {
+        let start = self.start.load(Ordering::Acquire);
+        (start != NEVER).then(|| start.saturating_add(self.offset.load(Ordering::Acquire)))
+    }
+
     /// Whether answers may come from the cache; to be asked again as the last step before one.
     #[must_use]
     pub fn good(&self, now: i64) -> bool {

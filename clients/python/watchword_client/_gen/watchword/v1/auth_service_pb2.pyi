@@ -83,10 +83,12 @@ class VerifyOtpResponse(_message.Message):
     def __init__(self, session_token: _Optional[str] = ..., session: _Optional[_Union[_resources_pb2.Session, _Mapping]] = ..., user: _Optional[_Union[_resources_pb2.User, _Mapping]] = ..., first_sign_in: bool = ..., device_token: _Optional[str] = ...) -> None: ...
 
 class ValidateSessionRequest(_message.Message):
-    __slots__ = ("session_token",)
+    __slots__ = ("session_token", "min_change_token")
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    MIN_CHANGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     session_token: str
-    def __init__(self, session_token: _Optional[str] = ...) -> None: ...
+    min_change_token: str
+    def __init__(self, session_token: _Optional[str] = ..., min_change_token: _Optional[str] = ...) -> None: ...
 
 class ValidateSessionResponse(_message.Message):
     __slots__ = ("session", "user", "as_of_time")
@@ -105,10 +107,12 @@ class RevokeRequest(_message.Message):
     def __init__(self, session_token: _Optional[str] = ...) -> None: ...
 
 class RevokeResponse(_message.Message):
-    __slots__ = ("revoked_count",)
+    __slots__ = ("revoked_count", "change_token")
     REVOKED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     revoked_count: int
-    def __init__(self, revoked_count: _Optional[int] = ...) -> None: ...
+    change_token: str
+    def __init__(self, revoked_count: _Optional[int] = ..., change_token: _Optional[str] = ...) -> None: ...
 
 class GetRolesRequest(_message.Message):
     __slots__ = ("user_id", "session_token")

@@ -147,8 +147,8 @@ class AuthServiceServicer(object):
         """Answers whose a session is and what that person may do at this moment. Scope: validate.
 
         Errors: UNAUTHENTICATED SESSION_INVALID for a session that is expired, revoked or unknown, or
-        whose user is disabled; INVALID_ARGUMENT REQUEST_INVALID for a token that is absent, empty or
-        over 256 bytes. Reads only: a retry is safe.
+        whose user is disabled; INVALID_ARGUMENT REQUEST_INVALID for a session token that is absent,
+        empty or over 256 bytes, and for a `min_change_token` that is none. Reads only: a retry is safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

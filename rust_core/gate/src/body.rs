@@ -1,0 +1,150 @@
+//! The bodies of answers.
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::Reason;
+use http_body_util::Full;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use tokio::time::Sleep;
+
+use crate::connection::InFlight;
+
+/// Why an answer ended without its end; h2's reason, if there is one, is among its sources.
+#[derive(Debug)]
+pub(crate) struct Broken(Box<dyn Error + Send + Sync>);
+
+impl Broken {
+    pub(crate) fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(cause.into())
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl Error for Broken {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+/// What an answer consists of besides its headers.
+pub(crate) enum Body {
+    /// Nothing.
+    Empty,
+    /// A text of the gate's own.
+    Text(Full<Bytes>),
+    /// What grpc.aio sends, as it comes.
+    Passed(Passed),
+    /// A message of the gate's own, then the trailers that say OK.
+    Message(VecDeque<Frame<Bytes>>),
+}
+
+/// The body of a request that is passed on: what was read of it, and the rest as it comes.
+pub(crate) struct Sent {
+    read: Option<Bytes>,
+    rest: Incoming,
+}
+
+impl Sent {
+    pub(crate) fn begun(read: Bytes, rest: Incoming) -> Self {
+        Self {
+            read: (!read.is_empty()).then_some(read),
+            rest,
+        }
+    }
+
+    pub(crate) fn unread(rest: Incoming) -> Self {
+        Self { read: None, rest }
+    }
+}
+
+impl HttpBody for Sent {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        match this.read.take() {
+            Some(read) => Poll::Ready(Some(Ok(Frame::data(read)))),
+            None => Pin::new(&mut this.rest).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.read.is_none() && self.rest.is_end_stream()
+    }
+}
+
+/// A body of grpc.aio's; dropping it cancels the call there.
+pub(crate) struct Passed {
+    pub(crate) incoming: Incoming,
+    /// When the gate stops waiting for it.
+    pub(crate) patience: Option<Pin<Box<Sleep>>>,
+    /// Counts the call as long as it lasts.
+    pub(crate) _call: InFlight,
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Message(frames) => Poll::Ready(frames.pop_front().map(Ok)),
+            Self::Text(text) => Pin::new(text)
+                .poll_frame(context)
+                .map_err(|never| match never {}),
+            Self::Passed(passed) => {
+                let polled = Pin::new(&mut passed.incoming).poll_frame(context);
+                match polled {
+                    Poll::Ready(frame) => Poll::Ready(frame.map(|read| read.map_err(Broken::new))),
+                    Poll::Pending => {
+                        let patience = passed.patience.as_mut();
+                        if patience
+                            .is_some_and(|patience| patience.as_mut().poll(context).is_ready())
+                        {
+                            return Poll::Ready(Some(Err(Broken::new(h2::Error::from(
+                                Reason::CANCEL,
+                            )))));
+                        }
+                        Poll::Pending
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Message(frames) => frames.is_empty(),
+            Self::Text(text) => text.is_end_stream(),
+            Self::Passed(passed) => passed.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Message(_) => SizeHint::default(),
+            Self::Text(text) => text.size_hint(),
+            Self::Passed(passed) => passed.incoming.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! One connection of a client: which protocol, which limits, and when it has to go.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::answer::validate_session;
+use crate::body::{Body, Broken, Sent};
+use crate::events::Events;
+use crate::guard::guarded;
+use crate::lane::Lane;
+use crate::metered::Metered;
+use crate::route::{Route, Routes};
+use crate::settings::{
+    AGE_GRACE, CONNECTION_WINDOW_BYTES, ERROR_RESETS_MAX, FIRST_FRAME_PATIENCE, HEAD_TIMEOUT,
+    HEADERS_MAX_BYTES, HEADERS_READ_MAX_BYTES, HTTP1_BUFFER_MAX_BYTES, PENDING_RESETS_MAX,
+    PING_INTERVAL, PING_TIMEOUT, SEND_BUFFER_MAX_BYTES, STREAM_WINDOW_BYTES, STREAMS_MAX,
+};
+use crate::upstream::Upstream;
+use crate::{headers, respond};
+
+/// What HTTP/2 begins with (RFC 9113, 3.4).
+const PREFACE_BYTES: u64 = 24;
+
+/// What all connections of a listener share.
+pub(crate) struct Shared {
+    pub(crate) routes: Routes,
+    pub(crate) upstream: Upstream,
+    pub(crate) lane: Option<Arc<Lane>>,
+    pub(crate) events: Arc<Events>,
+    pub(crate) idle_max: Duration,
+    pub(crate) age_max: Duration,
+}
+
+/// How far the gate is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// It accepts.
+    Serving,
+    /// Calls in flight may finish.
+    Draining,
+    /// They had their time.
+    Cut,
+}
+
+/// The calls of one connection.
+struct Calls {
+    in_flight: AtomicUsize,
+    last_end: Mutex<Instant>,
+}
+
+/// Counts one call until it is dropped.
+pub(crate) struct InFlight(Arc<Calls>);
+
+impl InFlight {
+    fn begin(calls: &Arc<Calls>) -> Self {
+        calls.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(calls))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut last_end = self
+            .0
+            .last_end
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *last_end = Instant::now();
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Calls {
+    fn idle_since(&self) -> Option<Instant> {
+        let last_end = *self.last_end.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.in_flight.load(Ordering::Relaxed) == 0).then_some(last_end)
+    }
+}
+
+/// Serves a connection until it ends, is too old or idle, or the gate stops.
+#[allow(
+    clippy::arithmetic_side_effects,
+    reason = "instants of this boot and durations of hours at most are far from their ends"
+)]
+pub(crate) async fn serve<S>(stream: S, shared: Arc<Shared>, mut stopping: watch::Receiver<Stage>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let began = Instant::now();
+    let (stream, read_bytes) = Metered::new(stream);
+    let calls = Arc::new(Calls {
+        in_flight: AtomicUsize::new(0),
+        last_end: Mutex::new(began),
+    });
+    let builder = builder();
+    let service = service_fn(|request| {
+        let call = InFlight::begin(&calls);
+        let shared = Arc::clone(&shared);
+        async move { guarded(answer(request, call, &shared), &shared.events).await }
+    });
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut seen = Stage::Serving;
+    let mut aged = false;
+    let mut wake = began + HEAD_TIMEOUT.min(shared.idle_max).min(shared.age_max);
+    loop {
+        tokio::select! {
+            // What went wrong is the client's to know.
+            _ = connection.as_mut() => return,
+            stage = stopping.wait_for(|&stage| stage != seen) => {
+                let Ok(Stage::Draining) = stage.map(|stage| *stage) else { return };
+                seen = Stage::Draining;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = sleep_until(wake) => {
+                let now = Instant::now();
+                let head_end = began + HEAD_TIMEOUT;
+                if aged || now >= head_end && said_nothing(&read_bytes) {
+                    return;
+                }
+                let idle_end = calls.idle_since().unwrap_or(now) + shared.idle_max;
+                let age_end = began + shared.age_max;
+                if now >= idle_end || now >= age_end {
+                    aged = true;
+                    connection.as_mut().graceful_shutdown();
+                    wake = now + AGE_GRACE;
+                } else {
+                    wake = idle_end.min(age_end);
+                    if now < head_end {
+                        wake = wake.min(head_end);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether not even HTTP/2's first words have come. HTTP/1.1 is shorter or longer, and its heads
+/// have a time-out of their own.
+fn said_nothing(read_bytes: &AtomicU64) -> bool {
+    read_bytes.load(Ordering::Relaxed) < PREFACE_BYTES
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADERS_READ_MAX_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_MAX_BYTES)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(ERROR_RESETS_MAX)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .keep_alive(false)
+        .max_buf_size(HTTP1_BUFFER_MAX_BYTES);
+    builder
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    call: InFlight,
+    shared: &Shared,
+) -> Result<Response<Body>, Broken> {
+    if request.version() != Version::HTTP_2 {
+        return Ok(respond::needs_http2());
+    }
+    if headers::list_bytes(&request) > HEADERS_MAX_BYTES {
+        return Ok(refuse(request, respond::TOO_MUCH_METADATA).await);
+    }
+    match (shared.routes.find(request.uri().path()), &shared.lane) {
+        (Route::ValidateSession, Some(lane)) => {
+            validate_session(request, call, lane, &shared.upstream).await
+        }
+        (Route::Upstream | Route::ValidateSession, _) => {
+            let request = request.map(Sent::unread);
+            shared.upstream.pass_on(request, call).await
+        }
+        (Route::Unknown, _) => Ok(refuse(request, respond::UNIMPLEMENTED).await),
+    }
+}
+
+/// Answers with a status once the client's first message has begun: grpc.aio's client takes an end
+/// that comes while it still writes for an INTERNAL of its own.
+async fn refuse(request: Request<Incoming>, status: respond::Status) -> Response<Body> {
+    // Nothing is wanted of the frame, and who sends none has its answer a little later.
+    let _frame = timeout(FIRST_FRAME_PATIENCE, request.into_body().frame()).await;
+    respond::status(status)
+}

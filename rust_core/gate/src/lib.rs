@@ -1,0 +1,28 @@
+//! The gate: Watchword's face to the network, in threads of its own inside the Python process.
+//!
+//! It listens, keeps the limits on connections, looks at each path and passes calls on to grpc.aio,
+//! which listens on a private unix socket. Bodies are streamed both ways; nothing is logged, and
+//! what an operator should know goes into a bounded queue ([`Event`]) that Python drains.
+
+mod answer;
+mod body;
+mod connection;
+mod events;
+mod gate;
+mod guard;
+mod headers;
+mod lane;
+mod listener;
+mod metered;
+mod respond;
+mod route;
+mod runtime;
+mod settings;
+mod upstream;
+mod validate;
+
+pub use events::{Event, EventKind};
+pub use gate::Gate;
+pub use lane::Lane;
+pub use runtime::StartError;
+pub use settings::Settings;

@@ -1,0 +1,1 @@
+"""Changes: what tells every replica that something cached is out of date."""

@@ -1,0 +1,50 @@
+"""Which changes the use cases leave, each in the transaction of what it tells, and their tokens.
+
+A change token says what a change has come to. Whoever sends it back gets an answer that is at least
+as new, from the database if need be.
+"""
+
+from watchword.changes.model import Change, ChangeKind, UserVersion
+from watchword.crypto import KeyRing, KnownChange, KnownKind, new_id, slot_of
+from watchword.errors import RequestInvalid, Violation
+from watchword.sessions.model import EndedSession
+
+
+def session_revoked(ended: EndedSession) -> Change:
+    """The change of a session's end."""
+    return Change(
+        id=new_id(slot_of(ended.user_id)),
+        kind=ChangeKind.SESSION,
+        user=UserVersion(ended.user_id, ended.user_epoch, ended.user_version),
+        session_id=ended.id,
+        revoked=True,
+    )
+
+
+def user_changed(user: UserVersion) -> Change:
+    """The change of a user, or of the roles that a user holds."""
+    return Change(id=new_id(slot_of(user.user_id)), kind=ChangeKind.USER, user=user)
+
+
+def role_changed(role: str) -> Change:
+    """The change of a role itself, whoever holds it."""
+    return Change(id=new_id(0), kind=ChangeKind.ROLE, role=role)
+
+
+def token_of(keys: KeyRing, change: Change) -> str:
+    """The token of a change of a user or a session: both are told by the user's version."""
+    user = change.user
+    assert user is not None  # no role has a version yet
+    known = KnownChange(KnownKind.USER, user.user_id, user.epoch, user.version)
+    return keys.mint_change_token([known])
+
+
+def known_changes(keys: KeyRing, min_change_token: str) -> list[KnownChange]:
+    """What an answer has to know at least; raises RequestInvalid for what is no change token."""
+    if not min_change_token:
+        return []
+    known = keys.parse_change_token(min_change_token)
+    if known is None:
+        what = "must be a `change_token` that this installation has answered"
+        raise RequestInvalid([Violation("min_change_token", what)])
+    return known

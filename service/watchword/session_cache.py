@@ -1,0 +1,73 @@
+"""The session cache of this process, as Python sees it: it fills and empties what the gate reads.
+
+The cache and its lease are Rust (rust_core/core/src/cache); docs/validation.md says what they
+promise. Everything here is called on the event loop and takes microseconds.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import final
+
+from watchword import _core
+from watchword.callers.model import Scope
+from watchword.callers.registry import CallerRegistry
+from watchword.changes.model import Change, ChangeKind
+from watchword.crypto import KeyRing
+from watchword.login.ports import FillTicket, LiveSession
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_NANOSECONDS = 1_000
+
+
+@final
+class GateCache:
+    """Implements login.ports.SessionCache and changes.ports.ChangeSink."""
+
+    def __init__(self, keys: KeyRing, callers: CallerRegistry, *, bytes_max: int) -> None:
+        self.lane = _core.Lane(
+            keys.core, callers=callers.digests(Scope.VALIDATE), bytes_max=bytes_max
+        )
+
+    def begin_fill(self) -> FillTicket | None:
+        return self.lane.begin_fill()
+
+    def fill(
+        self, ticket: FillTicket, live: LiveSession, *, session: bytes, user: bytes, roles: bytes
+    ) -> None:
+        assert isinstance(ticket, _core.FillTicket)
+        self.lane.fill(
+            ticket,
+            session_id=live.session.id.bytes,
+            verifier=live.verifier,
+            auth_time=_microseconds(live.session.auth_time),
+            expire_time=_microseconds(live.session.expire_time),
+            session_epoch=live.session_epoch,
+            session=session,
+            user_id=live.user.id.bytes,
+            version=live.user_version,
+            epoch=live.user.auth_epoch,
+            user=user,
+            roles=roles,
+        )
+
+    def apply(self, change: Change) -> None:
+        if change.user is not None:
+            user = change.user
+            self.lane.apply_user(user_id=user.user_id.bytes, version=user.version, epoch=user.epoch)
+        elif change.kind is ChangeKind.ROLE:
+            self.lane.apply_role(change_id=change.id.bytes)
+        else:
+            # What this program does not know may have changed anything.
+            self.lane.clear()
+
+    def clear(self) -> None:
+        self.lane.clear()
+
+    def renew(self, *, sent_ns: int, database_time: datetime) -> None:
+        self.lane.renew(
+            sent_us=sent_ns // _NANOSECONDS, database_time_us=_microseconds(database_time)
+        )
+
+
+def _microseconds(time: datetime) -> int:
+    return (time - _EPOCH) // _MICROSECOND

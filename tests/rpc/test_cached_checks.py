@@ -1,0 +1,203 @@
+"""ValidateSession from the gate's cache: no statement, and never a yes that a change made false."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from tests.rpc.wire import Wire, sent, settled, wire_to
+from tests.support.processes import run
+from tests.support.running import RunningApp, running_app
+from watchword.callers.model import Scope
+from watchword_client import SessionInvalid
+from watchword_client import auth_service_pb2 as pb
+
+CACHED = {"GATE__CACHE_MIB": "16"}
+# The bound of a cached yes (design.md 8), and the time that one poll may take on top.
+LEASE_SECONDS = 1.0
+POLL_SECONDS = 0.4
+WAIT_SECONDS = 10.0
+
+
+@pytest.fixture
+async def cached(database_url: str) -> AsyncIterator[RunningApp]:
+    """A server that answers checks from its cache."""
+    async with running_app(database_url, **CACHED) as app:
+        yield app
+
+
+async def known(app: RunningApp, token: str) -> pb.ValidateSessionResponse:
+    """Checks the session until that is no statement any more; returns the answer that was none."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while True:
+            await settled(app)
+            app.statements.clear()
+            answer = await app.client.validate_session(token)
+            if not sent(app):
+                return answer
+            await asyncio.sleep(0.02)
+
+
+async def statements_of_a_check(app: RunningApp, token: str) -> int:
+    """Checks the session; returns how many statements that was."""
+    app.statements.clear()
+    await app.client.validate_session(token)
+    return len(sent(app))
+
+
+async def test_a_known_session_costs_no_statement(cached: RunningApp) -> None:
+    """The second answer is the first in everything but its time, which moves on and is no older
+    than the lease.
+    """
+    token = (await cached.sign_in("ada")).session_token
+    (first,) = [await cached.client.validate_session(token)]
+    second = await known(cached, token)
+    for answer in (first, second):
+        assert answer.user.username == "ada"
+    before = second.as_of_time.ToDatetime()
+    (row,) = await cached.sql("SELECT now() AT TIME ZONE 'UTC' AS now")
+    assert abs((row["now"] - before).total_seconds()) <= LEASE_SECONDS + POLL_SECONDS
+    await asyncio.sleep(0.3)
+    third = await known(cached, token)
+    assert third.as_of_time.ToDatetime() > before
+    for answer in (first, second, third):
+        answer.ClearField("as_of_time")
+    assert first == second == third
+
+
+async def test_a_revoke_here_is_seen_at_once(cached: RunningApp) -> None:
+    """After the answer of Revoke the next check is refused, 10 times of 10.
+
+    Seen to fail with `cache.apply` left out of `revoke`.
+    """
+    for number in range(10):
+        token = (await cached.sign_in(f"person{number}")).session_token
+        await known(cached, token)
+        await cached.client.revoke(token)
+        with pytest.raises(SessionInvalid):
+            await cached.client.validate_session(token)
+
+
+async def test_a_change_elsewhere_is_seen_within_the_lease(
+    cached: RunningApp, database_url: str
+) -> None:
+    """A revoke that another replica has acknowledged, and a role that the command line has given:
+    a yes from before is heard for a second at most.
+
+    Seen to fail with the poller's `apply` left out.
+    """
+    clock = asyncio.get_running_loop().time
+    holder = await cached.sign_in("ada")
+    await known(cached, holder.session_token)
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction():
+            (user,) = await connection.fetch(
+                "UPDATE users SET version = version + 1 RETURNING slot, id, auth_epoch, version"
+            )
+            await connection.execute("UPDATE sessions SET revoke_time = now()")
+            await connection.execute(
+                "INSERT INTO changes (slot, at, id, kind, user_id, epoch, version, revoked)"
+                " VALUES ($1, now(), gen_random_uuid(), 'session', $2, $3, $4, true)",
+                *(user["slot"], user["id"], user["auth_epoch"], user["version"]),
+            )
+    finally:
+        await connection.close()
+    acknowledged = clock()
+    while True:
+        asked = clock()
+        try:
+            await cached.client.validate_session(holder.session_token)
+        except SessionInvalid:
+            return
+        assert asked - acknowledged <= LEASE_SECONDS
+
+
+async def test_roles_of_the_command_line_are_seen(cached: RunningApp) -> None:
+    """What `roles assign` gives is in the answers of a session that was known."""
+    token = (await cached.sign_in("ada")).session_token
+    assert list((await known(cached, token)).user.roles) == []
+    env = {"WATCHWORD_DATABASE__URL": cached.database_url}
+    for arguments in (("create", "auditor"), ("assign", "ada", "auditor")):
+        assert (await run("roles", *arguments, env=env)).exit_code == 0
+    await asyncio.sleep(LEASE_SECONDS)
+    assert list((await cached.client.validate_session(token)).user.roles) == ["auditor"]
+    assert list((await known(cached, token)).user.roles) == ["auditor"]
+
+
+async def test_without_a_poll_the_database_is_asked(cached: RunningApp, database_url: str) -> None:
+    """When the changes cannot be read for a second, no check is answered from memory any more, and
+    afterwards they are again.
+
+    Seen to fail with both looks at the lease taken out of Lane::validate.
+    """
+    token = (await cached.sign_in("ada")).session_token
+    await known(cached, token)
+    connection = await asyncpg.connect(database_url)
+    try:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("LOCK TABLE changes IN ACCESS EXCLUSIVE MODE")
+        await asyncio.sleep(LEASE_SECONDS + POLL_SECONDS)
+        assert await statements_of_a_check(cached, token) == 1
+        await transaction.rollback()
+    finally:
+        await connection.close()
+    await known(cached, token)
+
+
+async def test_a_known_session_is_told_to_callers_alone(cached: RunningApp) -> None:
+    """Without a credential, with two, with one of another scope or none of ours, and with a token
+    that is altered, an answer that is known is not given.
+
+    Seen to fail with `may_validate` left out of answer.rs: whoever has a token gets the answer.
+    """
+    token = (await cached.sign_in("ada")).session_token
+    await known(cached, token)
+    request = pb.ValidateSessionRequest(session_token=token)
+    async with wire_to(cached) as wire:
+        right = ("authorization", f"Bearer {wire.key}")
+        other = ("authorization", f"Bearer {cached.service_key(Scope.LOGIN)}")
+        cut = ("authorization", f"Bearer {wire.key[:-1]}")
+        for metadata, reason in (
+            ([], "CALLER_CREDENTIAL_MISSING"),
+            ([right, right], "CALLER_CREDENTIAL_INVALID"),
+            ([cut], "CALLER_CREDENTIAL_INVALID"),
+            ([("authorization", wire.key)], "CALLER_CREDENTIAL_INVALID"),
+            ([other], "CALLER_SCOPE_MISSING"),
+        ):
+            answer = await wire.call("ValidateSession", request, metadata=metadata)
+            assert (answer.code.name, answer.reason) == ("PERMISSION_DENIED", reason)
+        await _assert_forged_are_refused(wire, token)
+        assert (await wire.call("ValidateSession", request, metadata=[right])).code.name == "OK"
+
+
+async def _assert_forged_are_refused(wire: Wire, token: str) -> None:
+    for at in (3, 20, 40, len(token) - 1):
+        forged = token[:at] + ("A" if token[at] != "A" else "B") + token[at + 1 :]
+        request = pb.ValidateSessionRequest(session_token=forged)
+        answer = await wire.call("ValidateSession", request)
+        assert (answer.code.name, answer.reason) == ("UNAUTHENTICATED", "SESSION_INVALID")
+
+
+async def test_what_the_gate_does_not_judge_is_passed_on(cached: RunningApp) -> None:
+    """A token to be at least as new as, an empty and an endless one, and a body that is none."""
+    token = (await cached.sign_in("ada")).session_token
+    other = (await cached.sign_in("eve")).session_token
+    change = (await cached.client.revoke(other)).change_token
+    await known(cached, token)
+    async with wire_to(cached) as wire:
+        with_change = pb.ValidateSessionRequest(session_token=token, min_change_token=change)
+        for body, code, reason in (
+            (with_change, "OK", ""),
+            (b"", "INVALID_ARGUMENT", "REQUEST_INVALID"),
+            (
+                pb.ValidateSessionRequest(session_token="x" * 300),
+                "INVALID_ARGUMENT",
+                "REQUEST_INVALID",
+            ),
+            (b"\x0a\xff\xff", "INVALID_ARGUMENT", "REQUEST_MALFORMED"),
+        ):
+            answer = await wire.call("ValidateSession", body)
+            assert (answer.code.name, answer.reason) == (code, reason)
