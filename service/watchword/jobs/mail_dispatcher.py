@@ -171,7 +171,7 @@ class MailDispatcher:
         clock = asyncio.get_running_loop().time
         give_back = clock() + LIMIT_WAIT_SECONDS
         while True:
-            wait = await self._limits.take(message.recipient)
+            wait = await self._limits.take(message.recipient, known_device=mail.known_device)
             if wait is None:
                 return True
             if clock() + wait.total_seconds() > give_back:
