@@ -126,6 +126,8 @@ async def test_a_second_start_is_refused(behind: Behind) -> None:
     """A gate starts once; another in the process shares its threads."""
     with pytest.raises(RuntimeError, match="was started"):
         behind.gate.start()
+    # A thread has its name once it runs.
+    assert await _is_served(host_and_port(behind.address))
     threads = _gate_threads()
     async with gate_before_echo():
         assert _gate_threads() == threads == 1
