@@ -32,7 +32,15 @@ T = TypeVar("T")
 
 THREADS = 8
 CALLS_A_THREAD = 25
-METHODS = ("register", "send_otp", "verify_otp", "validate_session", "revoke", "get_roles")
+METHODS = (
+    "register",
+    "send_otp",
+    "verify_otp",
+    "validate_session",
+    "batch_validate_sessions",
+    "revoke",
+    "get_roles",
+)
 
 
 def client_of(app: RunningApp, *scopes: Scope) -> Client:

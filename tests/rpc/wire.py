@@ -26,6 +26,7 @@ REQUESTS: dict[str, type[Message]] = {
     "SendOtp": pb.SendOtpRequest,
     "VerifyOtp": pb.VerifyOtpRequest,
     "ValidateSession": pb.ValidateSessionRequest,
+    "BatchValidateSessions": pb.BatchValidateSessionsRequest,
     "Revoke": pb.RevokeRequest,
     "GetRoles": pb.GetRolesRequest,
 }

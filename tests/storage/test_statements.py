@@ -1,5 +1,6 @@
 """The stores of users, registrations and sessions: constraints and statements, one by one."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import asyncpg
@@ -191,7 +192,27 @@ async def test_a_live_session_comes_with_its_user(tx: PgTx) -> None:
     assert (found.session, found.user, found.verifier) == (session, user, VERIFIER)
     assert (found.grants.roles, found.grants.permissions) == (("auditor",), ("read",))
     assert session.create_time < found.as_of_time < session.expire_time
-    assert await tx.live_sessions.find(new_id(slot_of(user.id))) is None
+    unknown = new_id(slot_of(user.id))
+    assert await tx.live_sessions.find(unknown) is None
+    many, time = await tx.live_sessions.find_many([unknown, session.id])
+    assert many == {session.id: replace(found, as_of_time=time)}
+    nothing, time = await tx.live_sessions.find_many([unknown])
+    assert (nothing, time >= found.as_of_time) == ({}, True)
+
+
+async def test_many_sessions_come_each_with_its_user(tx: PgTx) -> None:
+    """Two of one user and one of another: what one look-up finds of each, roles sorted."""
+    ada, eve = await stored_user(tx), await stored_user(tx, "eve")
+    sessions = [await stored_session(tx, user) for user in (ada, eve, ada)]
+    for role in ("writer", "auditor", "Reader"):
+        await tx.roles.create(role.lower(), permissions=["b:x", "a:x", role.lower()])
+        await tx.roles.assign(role.lower(), user_id=ada.id)
+    many, time = await tx.live_sessions.find_many([session.id for session in sessions])
+    for session in sessions:
+        found = await tx.live_sessions.find(session.id)
+        assert found is not None
+        assert many.pop(session.id) == replace(found, as_of_time=time)
+    assert many == {}
 
 
 @pytest.mark.parametrize(
@@ -210,6 +231,7 @@ async def test_a_dead_session_is_not_found(tx: PgTx, sql: Sql, statement: str) -
     assert await tx.live_sessions.find(session.id) is not None
     await sql.execute(statement)
     assert await tx.live_sessions.find(session.id) is None
+    assert (await tx.live_sessions.find_many([session.id]))[0] == {}
 
 
 async def test_a_session_of_the_present_epoch_lives(tx: PgTx, sql: Sql) -> None:
@@ -219,6 +241,7 @@ async def test_a_session_of_the_present_epoch_lives(tx: PgTx, sql: Sql) -> None:
     for epoch, lives in ((2, False), (3, True), (4, True)):
         session = await stored_session(tx, user, epoch=epoch)
         assert (await tx.live_sessions.find(session.id) is not None) is lives
+        assert (session.id in (await tx.live_sessions.find_many([session.id]))[0]) is lives
 
 
 async def test_a_session_is_revoked_once_and_by_its_token(

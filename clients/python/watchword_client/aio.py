@@ -71,6 +71,7 @@ class AsyncClient:
     send_otp = _method(calls.send_otp)
     verify_otp = _method(calls.verify_otp)
     validate_session = _method(calls.validate_session)
+    batch_validate_sessions = _method(calls.batch_validate_sessions)
     revoke = _method(calls.revoke)
     get_roles = _method(calls.get_roles)
 

@@ -3,6 +3,7 @@
 Each function's parameters are those of the method that `AsyncClient` and `Client` make of it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -96,6 +97,17 @@ def validate_session(
         session_token=session_token, min_change_token=min_change_token
     )
     return Call("ValidateSession", request, pb.ValidateSessionResponse)
+
+
+def batch_validate_sessions(
+    session_tokens: Sequence[str],
+) -> Call[pb.BatchValidateSessionsResponse]:
+    """Answers for each of up to 256 tokens whose session it is, in their order.
+
+    A token without a live session is no error: its result has an `error_reason` and no session.
+    """
+    request = pb.BatchValidateSessionsRequest(session_tokens=session_tokens)
+    return Call("BatchValidateSessions", request, pb.BatchValidateSessionsResponse)
 
 
 def revoke(session_token: str) -> Call[pb.RevokeResponse]:

@@ -43,6 +43,9 @@ pub struct KnownChange {
 }
 
 impl KnownChange {
+    /// The kind of a user's change.
+    pub const USER: u8 = 1;
+
     fn write(&self, raw: &mut Vec<u8>) {
         raw.push(self.kind);
         raw.extend_from_slice(&self.id);

@@ -12,17 +12,20 @@ use tokio::time::timeout;
 use crate::body::{Body, Broken, Sent};
 use crate::connection::InFlight;
 use crate::lane::Lane;
-use crate::respond;
+use crate::route::Check;
 use crate::upstream::Upstream;
-use crate::validate::token_of;
+use crate::{request, respond};
 
-/// The longest request that is looked at: a token, its prefix, and room to spare.
-const LOOKED_AT_BYTES: usize = 256;
+/// The longest request about one session that is looked at: a session token and a change token.
+const LOOKED_AT_BYTES: usize = 512;
+/// The same for a batch: its session tokens have 79 characters.
+const BATCH_LOOKED_AT_BYTES: usize = 32 * 1024;
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
-/// Answers `ValidateSession` from the cache, or has grpc.aio answer it.
-pub(crate) async fn validate_session(
+/// Answers a session check from the cache, or has grpc.aio answer it.
+pub(crate) async fn answer_check(
+    check: Check,
     request: Request<Incoming>,
     call: InFlight,
     lane: &Lane,
@@ -33,20 +36,40 @@ pub(crate) async fn validate_session(
     let mut read = BytesMut::new();
     // Who takes longer to send a token has grpc.aio's deadlines.
     let whole = plain
-        && timeout(READ_TIMEOUT, read_start(&mut incoming, &mut read))
+        && timeout(READ_TIMEOUT, read_start(check, &mut incoming, &mut read))
             .await
             .unwrap_or(Ok(false))?;
     let read = read.freeze();
-    if whole && let Some(answer) = token_of(&read).and_then(|token| lane.validate(token)) {
-        return Ok(respond::message(Bytes::from(answer.0)));
+    if whole && let Some(answer) = from_cache(check, &read, lane) {
+        return Ok(respond::message(Bytes::from(answer)));
     }
     let request = Request::from_parts(head, Sent::begun(read, incoming));
     upstream.pass_on(request, call).await
 }
 
-/// Reads until the end, or until there is more than a token needs; whether that was the end.
-async fn read_start(incoming: &mut Incoming, read: &mut BytesMut) -> Result<bool, Broken> {
-    while read.len() <= LOOKED_AT_BYTES {
+fn from_cache(check: Check, body: &[u8], lane: &Lane) -> Option<Vec<u8>> {
+    let message = request::message_of(body)?;
+    match check {
+        Check::Session => {
+            let (token, min_change_token) = request::validate_session(message)?;
+            lane.validate(token, min_change_token)
+        }
+        Check::Sessions => lane.validate_batch(&request::batch_validate_sessions(message)?),
+        Check::Roles => lane.roles(request::get_roles(message)?),
+    }
+}
+
+/// Reads until the end, or until there is more than is looked at; whether that was the end.
+async fn read_start(
+    check: Check,
+    incoming: &mut Incoming,
+    read: &mut BytesMut,
+) -> Result<bool, Broken> {
+    let most = match check {
+        Check::Sessions => BATCH_LOOKED_AT_BYTES,
+        Check::Session | Check::Roles => LOOKED_AT_BYTES,
+    };
+    while read.len() <= most {
         match incoming.frame().await {
             None => return Ok(true),
             Some(Err(error)) => return Err(Broken::new(error)),

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::answer::validate_session;
+use crate::answer::answer_check;
 use crate::body::{Body, Broken, Sent};
 use crate::events::Events;
 use crate::guard::guarded;
@@ -188,10 +188,10 @@ async fn answer(
         return Ok(refuse(request, respond::TOO_MUCH_METADATA).await);
     }
     match (shared.routes.find(request.uri().path()), &shared.lane) {
-        (Route::ValidateSession, Some(lane)) => {
-            validate_session(request, call, lane, &shared.upstream).await
+        (Route::Check(check), Some(lane)) => {
+            answer_check(check, request, call, lane, &shared.upstream).await
         }
-        (Route::Upstream | Route::ValidateSession, _) => {
+        (Route::Upstream | Route::Check(_), _) => {
             let request = request.map(Sent::unread);
             shared.upstream.pass_on(request, call).await
         }

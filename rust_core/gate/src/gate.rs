@@ -44,7 +44,7 @@ impl Gate {
         let connections = Arc::new(Semaphore::new(settings.connections_max));
         let (stopping, stops) = watch::channel(Stage::Serving);
         let shared = Arc::new(Shared {
-            routes: Routes::new(settings.services, settings.lane.is_some()),
+            routes: Routes::new(settings.services),
             upstream: Upstream::new(settings.upstream, Arc::clone(&events)),
             lane: settings.lane,
             events: Arc::clone(&events),

@@ -6,8 +6,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use rustix::time::{ClockId, clock_gettime};
-use watchword_core::KeyRing;
-use watchword_core::cache::{Cache, Change, Fill, Lease, LookUp, Settings, Ticket};
+use watchword_core::cache::{Cache, Change, Fill, Hit, Lease, LookUp, Settings, Ticket};
+use watchword_core::{KeyRing, KnownChange};
+
+use crate::message::{self, Batch};
 
 /// The keys of an installation, who may validate, and the sessions that are known.
 pub struct Lane {
@@ -19,8 +21,13 @@ pub struct Lane {
     lease: Lease,
 }
 
-/// A hit, written as the answer of `ValidateSession`.
-pub(crate) struct Answer(pub(crate) Vec<u8>);
+/// When a check is answered; microseconds of the database's clock.
+#[derive(Clone, Copy)]
+struct Moment {
+    now: i64,
+    /// Everything that was committed before it is known.
+    as_of: i64,
+}
 
 impl Lane {
     /// A lane without a lease: nothing is answered before the first poll.
@@ -83,26 +90,89 @@ impl Lane {
             .is_some_and(|digest| self.callers.contains(&digest))
     }
 
-    /// Answers whose session a token is; None where Python has to be asked.
-    pub(crate) fn validate(&self, token: &str) -> Option<Answer> {
+    /// Answers whose session a token is, knowing at least what the change token says; None where
+    /// Python has to be asked.
+    pub(crate) fn validate(&self, token: &str, min_change_token: Option<&str>) -> Option<Vec<u8>> {
+        let changes = match min_change_token {
+            Some(changes) => self.keys.parse_change_token(changes)?,
+            None => Vec::new(),
+        };
+        self.of_session(token, |hit, as_of| {
+            knows(hit, &changes).then(|| message::validated(hit, as_of))
+        })
+    }
+
+    /// Answers what the user of a session may do; None where Python has to be asked.
+    pub(crate) fn roles(&self, token: &str) -> Option<Vec<u8>> {
+        self.of_session(token, |hit, as_of| Some(message::roles(hit, as_of)))
+    }
+
+    /// Answers for each token whose session it is; None where Python has to be asked for any.
+    pub(crate) fn validate_batch(&self, tokens: &[&str]) -> Option<Vec<u8>> {
+        self.within_lease(|moment| {
+            let mut batch = Batch::new(tokens.len());
+            for token in tokens {
+                // A token that was not minted here is refused for ever, as is a dead session.
+                let Some(presented) = self.keys.parse_session_token(token) else {
+                    batch.refused();
+                    continue;
+                };
+                let (id, verifier) = (&presented.session_id, &presented.verifier);
+                match self
+                    .cache
+                    .look_up(id, verifier, moment.now, |hit| batch.live(hit))
+                {
+                    LookUp::Hit(()) => {}
+                    LookUp::Dead => batch.refused(),
+                    LookUp::Miss => return None,
+                }
+            }
+            Some(batch.ended(moment.as_of))
+        })
+    }
+
+    /// Looks one session up; `write` gets the hit and the answer's `as_of_time`.
+    fn of_session<R>(
+        &self,
+        token: &str,
+        write: impl FnOnce(&Hit<'_>, i64) -> Option<R>,
+    ) -> Option<R> {
         let presented = self.keys.parse_session_token(token)?;
+        self.within_lease(|moment| {
+            let (id, verifier) = (&presented.session_id, &presented.verifier);
+            let found = self
+                .cache
+                .look_up(id, verifier, moment.now, |hit| write(hit, moment.as_of));
+            match found {
+                LookUp::Hit(answer) => answer,
+                LookUp::Dead | LookUp::Miss => None,
+            }
+        })
+    }
+
+    /// Answers while the lease is good, which is looked at before and, as the last step, once more:
+    /// this thread may have been stopped meanwhile.
+    fn within_lease<R>(&self, answer: impl FnOnce(Moment) -> Option<R>) -> Option<R> {
         let asked = boottime_us();
         if !self.lease.good(asked) {
             return None;
         }
-        let as_of = self.lease.as_of()?;
-        let now = self.lease.database_now(asked)?;
-        let found = self
-            .cache
-            .look_up(&presented.session_id, &presented.verifier, now, |hit| {
-                crate::validate::write_answer(hit.session, hit.user, as_of)
-            });
-        match found {
-            // Once more, as the last step: this thread may have been stopped meanwhile.
-            LookUp::Hit(answer) if self.lease.good(boottime_us()) => Some(Answer(answer)),
-            _ => None,
-        }
+        let moment = Moment {
+            as_of: self.lease.as_of()?,
+            now: self.lease.database_now(asked)?,
+        };
+        answer(moment).filter(|_| self.lease.good(boottime_us()))
     }
+}
+
+/// Whether an answer has these changes in it; of any but the user's own this cache cannot say.
+fn knows(hit: &Hit<'_>, changes: &[KnownChange]) -> bool {
+    changes.iter().all(|change| {
+        change.kind == KnownChange::USER
+            && change.id == *hit.user_id
+            && hit.version >= change.version
+            && hit.epoch >= change.epoch
+    })
 }
 
 /// Microseconds since boot; unlike the monotonic clock it goes on while the machine sleeps.

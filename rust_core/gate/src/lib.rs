@@ -13,13 +13,14 @@ mod guard;
 mod headers;
 mod lane;
 mod listener;
+mod message;
 mod metered;
+mod request;
 mod respond;
 mod route;
 mod runtime;
 mod settings;
 mod upstream;
-mod validate;
 
 pub use events::{Event, EventKind};
 pub use gate::Gate;

@@ -1,16 +1,26 @@
 //! Where a call goes, by its path. What the gate answers itself comes before a service, one method
 //! at a time.
 
-const VALIDATE_SERVICE: &str = "watchword.v1.AuthService";
-const VALIDATE_METHOD: &str = "ValidateSession";
+const CHECKS_SERVICE: &str = "watchword.v1.AuthService";
+
+/// A method that asks about sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// `ValidateSession`.
+    Session,
+    /// `BatchValidateSessions`.
+    Sessions,
+    /// `GetRoles`.
+    Roles,
+}
 
 /// Where a call goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     /// To grpc.aio.
     Upstream,
-    /// To the cache first.
-    ValidateSession,
+    /// To the cache first, where there is one.
+    Check(Check),
     /// Nowhere: no service of this listener.
     Unknown,
 }
@@ -19,29 +29,27 @@ pub(crate) enum Route {
 #[derive(Debug)]
 pub(crate) struct Routes {
     services: Vec<String>,
-    checks_sessions: bool,
 }
 
 impl Routes {
-    /// `checks_sessions`: there is a cache to ask first.
-    pub(crate) fn new(services: Vec<String>, checks_sessions: bool) -> Self {
-        Self {
-            services,
-            checks_sessions,
-        }
+    pub(crate) fn new(services: Vec<String>) -> Self {
+        Self { services }
     }
 
     /// Finds the route of a path, `/package.Service/Method` (gRPC over HTTP/2, "Path").
     pub(crate) fn find(&self, path: &str) -> Route {
-        let service = path.strip_prefix('/').and_then(|rest| rest.split_once('/'));
-        match service {
-            Some((VALIDATE_SERVICE, VALIDATE_METHOD)) if self.checks_sessions => {
-                Route::ValidateSession
-            }
-            Some((service, _)) if self.services.iter().any(|known| known == service) => {
-                Route::Upstream
-            }
-            _ => Route::Unknown,
+        let Some((service, method)) = path.strip_prefix('/').and_then(|rest| rest.split_once('/'))
+        else {
+            return Route::Unknown;
+        };
+        if !self.services.iter().any(|known| known == service) {
+            return Route::Unknown;
+        }
+        match (service, method) {
+            (CHECKS_SERVICE, "ValidateSession") => Route::Check(Check::Session),
+            (CHECKS_SERVICE, "BatchValidateSessions") => Route::Check(Check::Sessions),
+            (CHECKS_SERVICE, "GetRoles") => Route::Check(Check::Roles),
+            _ => Route::Upstream,
         }
     }
 }
@@ -52,12 +60,13 @@ mod tests {
 
     #[test]
     fn only_whole_names_of_services_are_passed_on() {
-        let routes = Routes::new(
-            vec!["a.v1.Auth".to_owned(), "grpc.health.v1.Health".to_owned()],
-            true,
-        );
+        let routes = Routes::new(vec![
+            "a.v1.Auth".to_owned(),
+            "grpc.health.v1.Health".to_owned(),
+        ]);
         for path in [
             "/a.v1.Auth/Get",
+            "/a.v1.Auth/ValidateSession",
             "/a.v1.Auth/",
             "/grpc.health.v1.Health/Watch",
         ] {
@@ -79,6 +88,23 @@ mod tests {
             "/a.v1.Admin/Get",
         ] {
             assert_eq!(routes.find(path), Route::Unknown, "{path}");
+        }
+    }
+
+    /// What asks about sessions is told by its whole name, where its service is served.
+    #[test]
+    fn checks_are_told_by_their_names() {
+        let routes = Routes::new(vec![CHECKS_SERVICE.to_owned()]);
+        for (method, route) in [
+            ("ValidateSession", Route::Check(Check::Session)),
+            ("BatchValidateSessions", Route::Check(Check::Sessions)),
+            ("GetRoles", Route::Check(Check::Roles)),
+            ("GetRolesX", Route::Upstream),
+            ("Revoke", Route::Upstream),
+        ] {
+            let path = format!("/{CHECKS_SERVICE}/{method}");
+            assert_eq!(routes.find(&path), route);
+            assert_eq!(Routes::new(Vec::new()).find(&path), Route::Unknown);
         }
     }
 }

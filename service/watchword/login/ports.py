@@ -1,6 +1,6 @@
 """What the use cases need from storage: one transaction that reaches every feature's store."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeAlias, TypeVar
@@ -63,6 +63,11 @@ class LiveSessionStore(Protocol):
 
     async def find(self, session_id: UUID) -> LiveSession | None:
         """Returns the session unless it is revoked, expired, below its user's epoch or disabled."""
+
+    async def find_many(
+        self, session_ids: Sequence[UUID]
+    ) -> tuple[dict[UUID, LiveSession], datetime]:
+        """Returns those of the sessions that `find` would, by id, and the database's time."""
 
 
 # Milliseconds of work: a sign-in may have to wait for as much on a busy database.

@@ -1,14 +1,17 @@
 """ValidateSession, Revoke and GetRoles: what a token is asked for.
 
-Every path goes through `live_session`: one place decides whether a session is live.
+Every path goes through `live_session`, or `live_sessions` for many: one place decides whether a
+session is live.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from watchword.audit.model import Event
 from watchword.changes.model import Change
-from watchword.crypto import verifier_matches
+from watchword.crypto import PresentedSession, verifier_matches
 from watchword.errors import SessionInvalid, UserNotFound
 from watchword.login import auditing, changes
 from watchword.login.context import LoginContext
@@ -25,8 +28,39 @@ async def live_session(ctx: LoginContext, token: str) -> LiveSession:
     if presented is None:
         raise SessionInvalid
     found = await ctx.database.run_statement(lambda tx: tx.live_sessions.find(presented.session_id))
-    if found is None or not verifier_matches(presented.verifier, found.verifier):
+    live = _verified(presented, found)
+    if live is None:
         raise SessionInvalid
+    return live
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """For each token its live session or None, and when; no time if the database was not asked."""
+
+    sessions: list[LiveSession | None]
+    as_of_time: datetime | None
+
+
+async def live_sessions(ctx: LoginContext, tokens: Sequence[str]) -> Checked:
+    """Returns for each token what `live_session` does, and None where that raises SessionInvalid.
+
+    One statement for all of them, none when no tag is right.
+    """
+    presented = [ctx.keys.parse_session_token(token) for token in tokens]
+    ids = {one.session_id for one in presented if one is not None}
+    if not ids:
+        return Checked([None] * len(tokens), None)
+    found, time = await ctx.database.run_statement(
+        lambda tx: tx.live_sessions.find_many(sorted(ids))
+    )
+    live = [None if one is None else _verified(one, found.get(one.session_id)) for one in presented]
+    return Checked(live, time)
+
+
+def _verified(presented: PresentedSession, found: LiveSession | None) -> LiveSession | None:
+    if found is None or not verifier_matches(presented.verifier, found.verifier):
+        return None
     return found
 
 
@@ -69,13 +103,13 @@ async def revoke(ctx: LoginContext, token: str, *, caller: str) -> Revoked:
     return Revoked(1, changes.token_of(ctx.keys, written[1]))
 
 
-async def roles_of_user(ctx: LoginContext, user_id: UUID) -> Grants:
-    """Returns what an active user may do; raises UserNotFound for any other id."""
+async def roles_of_user(ctx: LoginContext, user_id: UUID) -> tuple[Grants, datetime]:
+    """Returns what an active user may do, and when; raises UserNotFound for any other id."""
 
-    async def statements(tx: Tx) -> Grants:
+    async def statements(tx: Tx) -> tuple[Grants, datetime]:
         user = await tx.users.get(user_id)
         if user is None or not user.active:
             raise UserNotFound
-        return await tx.roles.grants_of(user_id)
+        return await tx.roles.grants_at(user_id)
 
     return await ctx.database.run_tx(statements)

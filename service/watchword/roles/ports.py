@@ -1,6 +1,7 @@
 """What roles need from storage."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -12,6 +13,9 @@ class RoleStore(Protocol):
 
     async def grants_of(self, user_id: UUID) -> Grants:
         """Returns what the user holds at this moment; nothing for a user who is not there."""
+
+    async def grants_at(self, user_id: UUID) -> tuple[Grants, datetime]:
+        """Returns the same with the database's time of this moment."""
 
     async def create(self, name: str, *, permissions: Sequence[str]) -> bool:
         """Makes the role with its permissions; False when there is one of that name."""

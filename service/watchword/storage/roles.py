@@ -1,6 +1,7 @@
 """Roles, their permissions and who holds them."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from watchword.crypto import slot_of
@@ -14,8 +15,9 @@ class RoleStore:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    GRANTS_OF = """
+    GRANTS_AT = """
         SELECT
+            now() AS as_of_time,
             ARRAY(
                 SELECT r.role
                 FROM user_roles r
@@ -32,9 +34,13 @@ class RoleStore:
     """
 
     async def grants_of(self, user_id: UUID) -> Grants:
-        row = await self._connection.fetchrow(self.GRANTS_OF, slot_of(user_id), user_id)
+        grants, _ = await self.grants_at(user_id)
+        return grants
+
+    async def grants_at(self, user_id: UUID) -> tuple[Grants, datetime]:
+        row = await self._connection.fetchrow(self.GRANTS_AT, slot_of(user_id), user_id)
         assert row is not None  # a SELECT without FROM answers one row
-        return Grants(tuple(row["roles"]), tuple(row["permissions"]))
+        return Grants(tuple(row["roles"]), tuple(row["permissions"])), row["as_of_time"]
 
     CREATE = """
         INSERT INTO roles (name, create_time)

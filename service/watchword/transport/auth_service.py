@@ -7,10 +7,10 @@ from watchword.callers.model import Scope
 from watchword.errors import RequestInvalid, Violation
 from watchword.login import changes, sessions
 from watchword.login.context import LoginContext
+from watchword.login.ports import FillTicket, LiveSession, SessionCache
 from watchword.login.register import RegisterCommand, register
 from watchword.login.send_otp import SendOtpCommand, send_otp
 from watchword.login.verify_otp import VerifyOtpCommand, verify_otp
-from watchword.roles.model import Grants
 from watchword.sessions.model import Client
 from watchword.transport import convert
 from watchword.transport.pipeline import Method
@@ -38,6 +38,12 @@ class AuthService:
                 Scope.VALIDATE,
                 pb.ValidateSessionRequest,
                 self.validate_session,
+            ),
+            Method(
+                "BatchValidateSessions",
+                Scope.VALIDATE,
+                pb.BatchValidateSessionsRequest,
+                self.batch_validate_sessions,
             ),
             Method("Revoke", Scope.LOGIN, pb.RevokeRequest, self.revoke),
             Method("GetRoles", Scope.VALIDATE, pb.GetRolesRequest, self.get_roles),
@@ -98,23 +104,37 @@ class AuthService:
         values = check(request)
         # Whatever it names is satisfied: the answer is read from the database.
         changes.known_changes(self._ctx.keys, values["min_change_token"])
-        cache = self._ctx.cache
-        ticket = None if cache is None else cache.begin_fill()
-        live = await sessions.live_session(self._ctx, values["session_token"])
-        response = pb.ValidateSessionResponse(
+        live = await self._live(values["session_token"])
+        return pb.ValidateSessionResponse(
             session=convert.session(live.session),
             user=convert.user(live.user, live.grants),
             as_of_time=convert.timestamp(live.as_of_time),
         )
+
+    async def batch_validate_sessions(
+        self, request: pb.BatchValidateSessionsRequest, _caller: str
+    ) -> pb.BatchValidateSessionsResponse:
+        check(request)
+        cache = self._ctx.cache
+        ticket = None if cache is None else cache.begin_fill()
+        checked = await sessions.live_sessions(self._ctx, request.session_tokens)
         if cache is not None and ticket is not None:
-            cache.fill(
-                ticket,
-                live,
-                session=response.session.SerializeToString(),
-                user=response.user.SerializeToString(),
-                roles=_roles(live.grants).SerializeToString(),
-            )
-        return response
+            for live in checked.sessions:
+                if live is not None:
+                    _fill(cache, ticket, live)
+        return pb.BatchValidateSessionsResponse(
+            results=map(convert.session_result, checked.sessions),
+            as_of_time=convert.optional_timestamp(checked.as_of_time),
+        )
+
+    async def _live(self, token: str) -> LiveSession:
+        """Returns the token's live session, which the cache then has; raises SessionInvalid."""
+        cache = self._ctx.cache
+        ticket = None if cache is None else cache.begin_fill()
+        live = await sessions.live_session(self._ctx, token)
+        if cache is not None and ticket is not None:
+            _fill(cache, ticket, live)
+        return live
 
     async def revoke(self, request: pb.RevokeRequest, caller: str) -> pb.RevokeResponse:
         token = check(request)["session_token"]
@@ -124,14 +144,27 @@ class AuthService:
     async def get_roles(self, request: pb.GetRolesRequest, _caller: str) -> pb.GetRolesResponse:
         values = check(request)
         if "user_id" in values:
-            grants = await sessions.roles_of_user(self._ctx, values["user_id"])
+            grants, time = await sessions.roles_of_user(self._ctx, values["user_id"])
         else:
-            grants = (await sessions.live_session(self._ctx, values["session_token"])).grants
-        return _roles(grants)
+            live = await self._live(values["session_token"])
+            grants, time = live.grants, live.as_of_time
+        return pb.GetRolesResponse(
+            roles=grants.roles,
+            permissions=grants.permissions,
+            as_of_time=convert.timestamp(time),
+        )
 
 
-def _roles(grants: Grants) -> pb.GetRolesResponse:
-    return pb.GetRolesResponse(roles=grants.roles, permissions=grants.permissions)
+def _fill(cache: SessionCache, ticket: FillTicket, live: LiveSession) -> None:
+    """Hands over what was read, as the messages that the gate puts together with the time."""
+    roles = pb.GetRolesResponse(roles=live.grants.roles, permissions=live.grants.permissions)
+    cache.fill(
+        ticket,
+        live,
+        session=convert.session(live.session).SerializeToString(),
+        user=convert.user(live.user, live.grants).SerializeToString(),
+        roles=roles.SerializeToString(),
+    )
 
 
 def _target(values: dict[str, Any]) -> EmailAddress | UUID:

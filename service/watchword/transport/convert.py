@@ -4,11 +4,12 @@ from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from watchword.login.ports import LiveSession
 from watchword.otp.model import IssuedChallenge
 from watchword.roles.model import Grants
 from watchword.sessions.model import Session
 from watchword.users.model import User
-from watchword_client._gen.watchword.v1 import resources_pb2
+from watchword_client._gen.watchword.v1 import auth_service_pb2, error_reason_pb2, resources_pb2
 
 
 def timestamp(time: datetime) -> Timestamp:
@@ -16,6 +17,11 @@ def timestamp(time: datetime) -> Timestamp:
     message = Timestamp()
     message.FromDatetime(time)
     return message
+
+
+def optional_timestamp(time: datetime | None) -> Timestamp | None:
+    """Returns the same, or nothing."""
+    return None if time is None else timestamp(time)
 
 
 def challenge(issued: IssuedChallenge) -> resources_pb2.Challenge:
@@ -48,4 +54,14 @@ def user(stored: User, grants: Grants) -> resources_pb2.User:
         email=stored.email,
         roles=grants.roles,
         permissions=grants.permissions,
+    )
+
+
+def session_result(live: LiveSession | None) -> auth_service_pb2.SessionResult:
+    """Returns what a batch answers for one token."""
+    if live is None:
+        reason = error_reason_pb2.ERROR_REASON_SESSION_INVALID
+        return auth_service_pb2.SessionResult(error_reason=reason)
+    return auth_service_pb2.SessionResult(
+        session=session(live.session), user=user(live.user, live.grants)
     )

@@ -5,7 +5,7 @@ beside it is what the proto's comment promises; tests/unit/transport compares th
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,7 @@ TOKEN_MAX_BYTES = 256
 CODE_MAX = 64
 UUID_MAX = 36
 LOCALE_MAX = 35
+SESSION_TOKENS_MAX = 256
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -108,17 +109,26 @@ RULES: dict[str, Rule] = {
     "VerifyOtpRequest.code": Rule(_code, CODE_MAX),
     "ValidateSessionRequest.session_token": _SESSION_TOKEN,
     "ValidateSessionRequest.min_change_token": Rule(_change_token, TOKEN_MAX_BYTES, "bytes"),
+    "BatchValidateSessionsRequest.session_tokens": _SESSION_TOKEN,
     "RevokeRequest.session_token": _SESSION_TOKEN,
     "GetRolesRequest.user_id": _ID,
     "GetRolesRequest.session_token": _SESSION_TOKEN,
 }
 
+# How many texts a list must have at least and may have at most.
+LISTS: dict[str, tuple[int, int]] = {
+    "BatchValidateSessionsRequest.session_tokens": (1, SESSION_TOKENS_MAX),
+}
+# Of a list so many members at most are told to be wrong: an error has to fit into a header.
+MEMBERS_NAMED_MAX = 20
+
 
 def check(request: Message) -> dict[str, Any]:
-    """Returns what every text field says, by its path (`client.ip`); unset oneof members lack.
+    """Returns what every text field says, by its path (`client.ip`); unset oneof members lack,
+    and lists: their members are checked and stay as they are.
 
-    Raises RequestInvalid with every field that is wrong. A oneof is named by its own name when no
-    member is set.
+    Raises RequestInvalid with every field that is wrong; of a list its number of members, or the
+    first MEMBERS_NAMED_MAX that are wrong. A oneof is named by its own name when no member is set.
     """
     values: dict[str, Any] = {}
     violations: list[Violation] = []
@@ -131,6 +141,10 @@ def check(request: Message) -> dict[str, Any]:
             values[path] = rule.read(text)
         except ValueRejected as error:
             violations.append(Violation(path, str(error)))
+    for field in request.DESCRIPTOR.fields:
+        if field.is_repeated:
+            name = f"{request.DESCRIPTOR.name}.{field.name}"
+            violations += _members(name, field.name, getattr(request, field.name))
     if violations:
         raise RequestInvalid(violations)
     return values
@@ -138,6 +152,8 @@ def check(request: Message) -> dict[str, Any]:
 
 def _texts(message: Message, *, prefix: str) -> Iterator[tuple[str, Rule, str]]:
     for field in message.DESCRIPTOR.fields:
+        if field.is_repeated:
+            continue
         if field.type == FieldDescriptor.TYPE_MESSAGE:
             yield from _texts(getattr(message, field.name), prefix=f"{prefix}{field.name}.")
         elif field.type == FieldDescriptor.TYPE_STRING:
@@ -146,3 +162,19 @@ def _texts(message: Message, *, prefix: str) -> Iterator[tuple[str, Rule, str]]:
                 continue
             rule = RULES[f"{message.DESCRIPTOR.name}.{field.name}"]
             yield f"{prefix}{field.name}", rule, getattr(message, field.name)
+
+
+def _members(name: str, path: str, texts: Sequence[str]) -> list[Violation]:
+    """What is wrong with a list of texts, which `values` has no part of."""
+    fewest, most = LISTS[name]
+    if not fewest <= len(texts) <= most:
+        return [Violation(path, f"must have {fewest} to {most} members")]
+    violations: list[Violation] = []
+    for number, text in enumerate(texts):
+        try:
+            RULES[name].read(text)
+        except ValueRejected as error:
+            violations.append(Violation(f"{path}[{number}]", str(error)))
+            if len(violations) == MEMBERS_NAMED_MAX:
+                break
+    return violations

@@ -9,7 +9,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from watchword.errors import RequestInvalid, ValueRejected
-from watchword.transport.validation import RULES, check
+from watchword.transport.validation import LISTS, MEMBERS_NAMED_MAX, RULES, check
 from watchword_client import auth_service_pb2 as pb
 
 PROTO = Path(__file__).parents[3] / "proto" / "watchword" / "v1"
@@ -51,10 +51,10 @@ COMMENTS = comments()
 
 
 def test_every_request_is_looked_at() -> None:
-    """The service has its six RPCs and this file has found their fields."""
-    assert len(REQUESTS) == 6
+    """The service has its seven RPCs and this file has found their fields."""
+    assert len(REQUESTS) == 7
     assert "ClientContext.ip" in FIELDS
-    assert len(FIELDS) == 20
+    assert len(FIELDS) == 21
 
 
 def test_every_text_field_has_a_rule_and_every_rule_a_field() -> None:
@@ -63,11 +63,31 @@ def test_every_text_field_has_a_rule_and_every_rule_a_field() -> None:
 
 
 def test_no_request_has_a_field_that_no_rule_could_reach() -> None:
-    """Lists, maps and bytes would pass `check` unseen: whoever adds one gives it a limit first."""
+    """Lists without a length, maps and bytes would pass `check` unseen: whoever adds one gives it
+    a limit first.
+    """
     for request in REQUESTS:
         for field in request.fields:
-            assert not field.is_repeated, field.full_name
+            if field.is_repeated:
+                assert field.type == FieldDescriptor.TYPE_STRING, field.full_name
+                fewest, most = LISTS[f"{request.name}.{field.name}"]
+                assert f"{fewest} to {most} of them" in COMMENTS[f"{request.name}.{field.name}"]
             assert field.type != FieldDescriptor.TYPE_BYTES, field.full_name
+
+
+def test_a_list_has_its_length_and_good_members() -> None:
+    """No member, one too many, and wrong ones, of which the first twenty are named by number."""
+    request = pb.BatchValidateSessionsRequest
+    check(request(session_tokens=["t"] * 256))
+    for tokens, named in (
+        ([], ["session_tokens"]),
+        ([""] * 257, ["session_tokens"]),
+        (["t", "", "x" * 257], ["session_tokens[1]", "session_tokens[2]"]),
+        ([""] * 256, [f"session_tokens[{number}]" for number in range(MEMBERS_NAMED_MAX)]),
+    ):
+        with pytest.raises(RequestInvalid) as caught:
+            check(request(session_tokens=tokens))
+        assert [violation.field for violation in caught.value.violations] == named
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -103,7 +123,9 @@ def test_a_body_full_of_one_field_is_refused_quickly(name: str) -> None:
 
 def _filled(request: Message, text: str) -> Message:
     for field in request.DESCRIPTOR.fields:
-        if field.type == FieldDescriptor.TYPE_STRING:
+        if field.is_repeated:
+            getattr(request, field.name).append(text)
+        elif field.type == FieldDescriptor.TYPE_STRING:
             setattr(request, field.name, text)
         elif field.type == FieldDescriptor.TYPE_MESSAGE:
             _filled(getattr(request, field.name), text)
@@ -119,7 +141,8 @@ def test_check_names_every_field_by_its_path(name: str) -> None:
     named = [violation.field for violation in caught.value.violations]
     assert len(named) == len(set(named))
     for path in named:
-        assert path.removeprefix("client.") in {name.partition(".")[2] for name in FIELDS}
+        field = path.removeprefix("client.").partition("[")[0]
+        assert field in {name.partition(".")[2] for name in FIELDS}
     assert all("\x00" not in violation.description for violation in caught.value.violations)
 
 

@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from . import error_reason_pb2 as _error_reason_pb2
 from . import resources_pb2 as _resources_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -100,6 +101,30 @@ class ValidateSessionResponse(_message.Message):
     as_of_time: _timestamp_pb2.Timestamp
     def __init__(self, session: _Optional[_Union[_resources_pb2.Session, _Mapping]] = ..., user: _Optional[_Union[_resources_pb2.User, _Mapping]] = ..., as_of_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
+class BatchValidateSessionsRequest(_message.Message):
+    __slots__ = ("session_tokens",)
+    SESSION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    session_tokens: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, session_tokens: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class BatchValidateSessionsResponse(_message.Message):
+    __slots__ = ("results", "as_of_time")
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_TIME_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[SessionResult]
+    as_of_time: _timestamp_pb2.Timestamp
+    def __init__(self, results: _Optional[_Iterable[_Union[SessionResult, _Mapping]]] = ..., as_of_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class SessionResult(_message.Message):
+    __slots__ = ("session", "user", "error_reason")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    ERROR_REASON_FIELD_NUMBER: _ClassVar[int]
+    session: _resources_pb2.Session
+    user: _resources_pb2.User
+    error_reason: _error_reason_pb2.ErrorReason
+    def __init__(self, session: _Optional[_Union[_resources_pb2.Session, _Mapping]] = ..., user: _Optional[_Union[_resources_pb2.User, _Mapping]] = ..., error_reason: _Optional[_Union[_error_reason_pb2.ErrorReason, str]] = ...) -> None: ...
+
 class RevokeRequest(_message.Message):
     __slots__ = ("session_token",)
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -123,9 +148,11 @@ class GetRolesRequest(_message.Message):
     def __init__(self, user_id: _Optional[str] = ..., session_token: _Optional[str] = ...) -> None: ...
 
 class GetRolesResponse(_message.Message):
-    __slots__ = ("roles", "permissions")
+    __slots__ = ("roles", "permissions", "as_of_time")
     ROLES_FIELD_NUMBER: _ClassVar[int]
     PERMISSIONS_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_TIME_FIELD_NUMBER: _ClassVar[int]
     roles: _containers.RepeatedScalarFieldContainer[str]
     permissions: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, roles: _Optional[_Iterable[str]] = ..., permissions: _Optional[_Iterable[str]] = ...) -> None: ...
+    as_of_time: _timestamp_pb2.Timestamp
+    def __init__(self, roles: _Optional[_Iterable[str]] = ..., permissions: _Optional[_Iterable[str]] = ..., as_of_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

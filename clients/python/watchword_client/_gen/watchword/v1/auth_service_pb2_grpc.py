@@ -64,6 +64,11 @@ class AuthServiceStub(object):
                 request_serializer=watchword_dot_v1_dot_auth__service__pb2.ValidateSessionRequest.SerializeToString,
                 response_deserializer=watchword_dot_v1_dot_auth__service__pb2.ValidateSessionResponse.FromString,
                 _registered_method=True)
+        self.BatchValidateSessions = channel.unary_unary(
+                '/watchword.v1.AuthService/BatchValidateSessions',
+                request_serializer=watchword_dot_v1_dot_auth__service__pb2.BatchValidateSessionsRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_auth__service__pb2.BatchValidateSessionsResponse.FromString,
+                _registered_method=True)
         self.Revoke = channel.unary_unary(
                 '/watchword.v1.AuthService/Revoke',
                 request_serializer=watchword_dot_v1_dot_auth__service__pb2.RevokeRequest.SerializeToString,
@@ -154,6 +159,18 @@ class AuthServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchValidateSessions(self, request, context):
+        """Answers the same for many session tokens at once. Scope: validate.
+
+        A token that is no live session is no error of the call: its result says so.
+
+        Errors: INVALID_ARGUMENT REQUEST_INVALID for no token or more than 256, and for each token that
+        is empty or over 256 bytes. Reads only: a retry is safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Revoke(self, request, context):
         """Ends the session of the token. Scope: login.
 
@@ -196,6 +213,11 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.ValidateSession,
                     request_deserializer=watchword_dot_v1_dot_auth__service__pb2.ValidateSessionRequest.FromString,
                     response_serializer=watchword_dot_v1_dot_auth__service__pb2.ValidateSessionResponse.SerializeToString,
+            ),
+            'BatchValidateSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchValidateSessions,
+                    request_deserializer=watchword_dot_v1_dot_auth__service__pb2.BatchValidateSessionsRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_auth__service__pb2.BatchValidateSessionsResponse.SerializeToString,
             ),
             'Revoke': grpc.unary_unary_rpc_method_handler(
                     servicer.Revoke,
@@ -326,6 +348,33 @@ class AuthService(object):
             '/watchword.v1.AuthService/ValidateSession',
             watchword_dot_v1_dot_auth__service__pb2.ValidateSessionRequest.SerializeToString,
             watchword_dot_v1_dot_auth__service__pb2.ValidateSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchValidateSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.AuthService/BatchValidateSessions',
+            watchword_dot_v1_dot_auth__service__pb2.BatchValidateSessionsRequest.SerializeToString,
+            watchword_dot_v1_dot_auth__service__pb2.BatchValidateSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,
