@@ -186,12 +186,13 @@ async def test_a_live_session_comes_with_its_user(tx: PgTx) -> None:
     assert session.auth_time == session.create_time
     await tx.roles.create("auditor", permissions=["read"])
     await tx.roles.assign("auditor", user_id=user.id)
-    found = await tx.live_sessions.find(session.id)
+    found = await tx.live_sessions.find(session.id, idle_lifetime=HOUR)
     assert found is not None
     assert (found.session, found.user, found.verifier) == (session, user, VERIFIER)
     assert (found.grants.roles, found.grants.permissions) == (("auditor",), ("read",))
     assert session.create_time < found.as_of_time < session.expire_time
-    assert await tx.live_sessions.find(new_id(slot_of(user.id))) is None
+    assert found.last_seen_time == session.create_time
+    assert await tx.live_sessions.find(new_id(slot_of(user.id)), idle_lifetime=HOUR) is None
 
 
 @pytest.mark.parametrize(
@@ -207,9 +208,9 @@ async def test_a_live_session_comes_with_its_user(tx: PgTx) -> None:
 async def test_a_dead_session_is_not_found(tx: PgTx, sql: Sql, statement: str) -> None:
     """Revoked, expired, below the epoch, disabled, deleted: no session, for whatever reason."""
     session = await stored_session(tx, await stored_user(tx))
-    assert await tx.live_sessions.find(session.id) is not None
+    assert await tx.live_sessions.find(session.id, idle_lifetime=HOUR) is not None
     await sql.execute(statement)
-    assert await tx.live_sessions.find(session.id) is None
+    assert await tx.live_sessions.find(session.id, idle_lifetime=HOUR) is None
 
 
 async def test_a_session_of_the_present_epoch_lives(tx: PgTx, sql: Sql) -> None:
@@ -218,7 +219,8 @@ async def test_a_session_of_the_present_epoch_lives(tx: PgTx, sql: Sql) -> None:
     await sql.execute("UPDATE users SET auth_epoch = 3")
     for epoch, lives in ((2, False), (3, True), (4, True)):
         session = await stored_session(tx, user, epoch=epoch)
-        assert (await tx.live_sessions.find(session.id) is not None) is lives
+        found = await tx.live_sessions.find(session.id, idle_lifetime=HOUR)
+        assert (found is not None) is lives
 
 
 async def test_a_session_is_revoked_once_and_by_its_token(

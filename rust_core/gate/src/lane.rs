@@ -6,8 +6,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use rustix::time::{ClockId, clock_gettime};
-use watchword_core::KeyRing;
 use watchword_core::cache::{Cache, Change, Fill, Lease, LookUp, Settings, Ticket};
+use watchword_core::{Id, KeyRing};
+
+use crate::last_seen::Seen;
 
 /// The keys of an installation, who may validate, and the sessions that are known.
 pub struct Lane {
@@ -17,6 +19,7 @@ pub struct Lane {
     callers: HashSet<[u8; 32]>,
     cache: Cache,
     lease: Lease,
+    seen: Seen,
 }
 
 /// A hit, written as the answer of `ValidateSession`.
@@ -31,6 +34,7 @@ impl Lane {
             callers: callers.into_iter().collect(),
             cache: Cache::new(settings),
             lease: Lease::new(),
+            seen: Seen::default(),
         }
     }
 
@@ -70,6 +74,13 @@ impl Lane {
         self.lease.renew(sent, database_time);
     }
 
+    /// Takes the sessions that hits found to be reported, each with the database's time, and how
+    /// many had no room.
+    #[must_use]
+    pub fn take_seen(&self) -> (Vec<(Id, i64)>, u64) {
+        self.seen.take()
+    }
+
     /// Bytes that the cache takes.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -95,11 +106,15 @@ impl Lane {
         let found = self
             .cache
             .look_up(&presented.session_id, &presented.verifier, now, |hit| {
-                crate::validate::write_answer(hit.session, hit.user, as_of)
+                let answer = crate::validate::write_answer(hit.session, hit.user, as_of);
+                (answer, hit.report_last_seen)
             });
+        if let LookUp::Hit((_, true)) = found {
+            self.seen.push(presented.session_id, now);
+        }
         match found {
             // Once more, as the last step: this thread may have been stopped meanwhile.
-            LookUp::Hit(answer) if self.lease.good(boottime_us()) => Some(Answer(answer)),
+            LookUp::Hit((answer, _)) if self.lease.good(boottime_us()) => Some(Answer(answer)),
             _ => None,
         }
     }

@@ -3,7 +3,7 @@
 Every path goes through `live_session`: one place decides whether a session is live.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from watchword.audit.model import Event
@@ -24,10 +24,20 @@ async def live_session(ctx: LoginContext, token: str) -> LiveSession:
     presented = ctx.keys.parse_session_token(token)
     if presented is None:
         raise SessionInvalid
-    found = await ctx.database.run_statement(lambda tx: tx.live_sessions.find(presented.session_id))
+    idle_lifetime = ctx.sessions.idle_lifetime
+    found = await ctx.database.run_statement(
+        lambda tx: tx.live_sessions.find(presented.session_id, idle_lifetime=idle_lifetime)
+    )
     if found is None or not verifier_matches(presented.verifier, found.verifier):
         raise SessionInvalid
-    return found
+    return _seen(ctx, found)
+
+
+def _seen(ctx: LoginContext, live: LiveSession) -> LiveSession:
+    """Notes that the session was used, after its secret has been compared."""
+    noted = ctx.last_seen.note(live.session.id, stored=live.last_seen_time, seen=live.as_of_time)
+    # The cache is filled with it and does not report the same use again.
+    return replace(live, last_seen_time=live.as_of_time) if noted else live
 
 
 @dataclass(frozen=True, slots=True)
