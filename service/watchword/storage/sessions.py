@@ -89,8 +89,10 @@ class SessionStore:
             user_version=row["version"],
         )
 
-    # Of each column an array, sorted by slot and id, so that two replicas that write the same
-    # sessions wait for each other in one order: $1 slot, $2 id, $3 when it was seen; $4 period.
+    # Of each column an array, sorted by slot and id: $1 slot, $2 id, $3 when it was seen; $4 the
+    # period.
+    # Sorted, two replicas that write the same sessions wait in one order. A small table may be read
+    # through instead; should they deadlock then, the caller sends it again.
     # LEAST: the gate's time is an estimate, and the future would put the end off.
     NOTE_SEEN = """
         UPDATE sessions AS s
