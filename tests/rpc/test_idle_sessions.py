@@ -119,7 +119,7 @@ async def test_hits_alone_keep_a_session_alive(database_url: str) -> None:
     """A session that is answered from memory all the time outlives its idle lifetime, and the
     database comes to know of it.
 
-    Seen to fail with the push left out of Lane::validate.
+    Seen to fail with what the gate holds not taken.
     """
     clock = asyncio.get_running_loop().time
     async with running_app(database_url, **CACHED, SESSION__IDLE_LIFETIME="3s") as app:
