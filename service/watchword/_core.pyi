@@ -80,7 +80,15 @@ class FillTicket:
 class Lane:
     """The cache of a gate, its lease, and what both need; times are microseconds since 1970."""
 
-    def __new__(cls, keys: KeyRing, *, callers: Sequence[bytes], bytes_max: int) -> Lane: ...
+    def __new__(
+        cls,
+        keys: KeyRing,
+        *,
+        callers: Sequence[bytes],
+        bytes_max: int,
+        idle_us: int,
+        report_every_us: int,
+    ) -> Lane: ...
     def begin_fill(self) -> FillTicket | None:
         """Gives None while there is no lease."""
 
@@ -93,6 +101,7 @@ class Lane:
         auth_time: int,
         expire_time: int,
         session_epoch: int,
+        last_seen: int,
         session: bytes,
         user_id: bytes,
         version: int,
@@ -106,6 +115,9 @@ class Lane:
     def apply_role(self, *, change_id: bytes) -> None: ...
     def clear(self) -> None:
         """Ends the lease, too."""
+
+    def take_seen(self) -> tuple[list[tuple[bytes, int]], int]:
+        """Takes (session id, when it was seen), and how many had no room; never waits."""
 
     def renew(self, *, sent_us: int, database_time_us: int) -> None:
         """Begins the lease anew at a time of CLOCK_BOOTTIME."""

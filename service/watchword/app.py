@@ -2,7 +2,7 @@
 
 `App` is one process of Watchword. It starts NOT_SERVING, serves once the database is there with
 this program's schema, and on SIGTERM drains: NOT_SERVING, finish calls (gate, then grpc.aio) and
-mails under way, store what was refused, stop the jobs, close the pool.
+mails under way, store what was refused and seen, stop the jobs, close the pool.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from watchword.crypto import KeyRing
 from watchword.gate import Gate, can_listen_on
 from watchword.jobs.audit_writer import AuditWriter
 from watchword.jobs.change_poller import ChangePoller
+from watchword.jobs.last_seen_writer import LastSeenWriter
 from watchword.jobs.level_watch import LevelWatch
 from watchword.jobs.mail_dispatcher import MailDispatcher
 from watchword.jobs.mail_limits import MailLimits
@@ -40,6 +41,7 @@ from watchword.senders.file import FileSender
 from watchword.senders.resend import ResendSender
 from watchword.senders.smtp import SmtpSender
 from watchword.session_cache import GateCache
+from watchword.sessions.last_seen import LastSeen
 from watchword.storage.changes import ChangeFeed
 from watchword.storage.pool import Isolation, Pool
 from watchword.storage.probe import DatabaseProbe
@@ -70,7 +72,9 @@ class App:
         self._audit_writer = AuditWriter(self.database, refusals)
         self.limits = Limits(self.database, keys, config.limits, refusals)
         callers = config.caller_registry()
-        self._cache = _cache(config, keys, callers)
+        last_seen = LastSeen(config.session.idle_lifetime)
+        self._cache = _cache(config, keys, callers, last_seen)
+        self._last_seen_writer = LastSeenWriter(self.database, last_seen, self._cache)
         context = LoginContext(
             database=self.database,
             keys=keys,
@@ -80,6 +84,7 @@ class App:
             refusals=refusals,
             limits=self.limits,
             failures=FailureCounter(self.database),
+            last_seen=last_seen,
             mail_queued=self._dispatcher.wake,
             cache=self._cache,
         )
@@ -115,6 +120,7 @@ class App:
                 "level watch": self._once_ready(LevelWatch(self.database, config.otp).run),
                 "purger": self._once_ready(Purger(self.database, config.purge, config.audit).run),
                 "audit writer": self._once_ready(self._audit_writer.run),
+                "last-seen writer": self._once_ready(self._last_seen_writer.run),
             }
         )
         self.api_address = ""
@@ -172,7 +178,9 @@ class App:
         """Drains and closes everything."""
         await self._server.leave()
         await self._drain()
-        await asyncio.gather(self._dispatcher.drain(), self._audit_writer.drain())
+        await asyncio.gather(
+            self._dispatcher.drain(), self._audit_writer.drain(), self._last_seen_writer.drain()
+        )
         await self._jobs.stop()
         for sender in self._senders:
             await sender.close()
@@ -234,10 +242,18 @@ def _has_gate(config: Config) -> bool:
     return config.gate.enabled and can_listen_on(config.api.address)
 
 
-def _cache(config: Config, keys: KeyRing, callers: CallerRegistry) -> GateCache | None:
+def _cache(
+    config: Config, keys: KeyRing, callers: CallerRegistry, last_seen: LastSeen
+) -> GateCache | None:
     if config.gate.cache_mib == 0 or not _has_gate(config):
         return None
-    return GateCache(keys, callers, bytes_max=config.gate.cache_mib * 1024 * 1024)
+    return GateCache(
+        keys,
+        callers,
+        bytes_max=config.gate.cache_mib * 1024 * 1024,
+        idle_lifetime=config.session.idle_lifetime,
+        report_period=last_seen.period,
+    )
 
 
 def _dispatcher(

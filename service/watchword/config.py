@@ -56,7 +56,6 @@ RESERVED = (
     "ADMIN__TLS_CLIENT_CA_FILE",
     "ADMIN__TLS_CLIENT_AUTH",
     "METRICS__ADDRESS",
-    "SESSION__IDLE_LIFETIME",
 )
 
 # What `serve` cannot do without; the default is for the commands, which send no mail.

@@ -4,8 +4,10 @@ The cache and its lease are Rust (rust_core/core/src/cache); docs/validation.md 
 promise. Everything here is called on the event loop and takes microseconds.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import final
+from uuid import UUID
 
 from watchword import _core
 from watchword.callers.model import Scope
@@ -23,9 +25,21 @@ _NANOSECONDS = 1_000
 class GateCache:
     """Implements login.ports.SessionCache and changes.ports.ChangeSink."""
 
-    def __init__(self, keys: KeyRing, callers: CallerRegistry, *, bytes_max: int) -> None:
+    def __init__(
+        self,
+        keys: KeyRing,
+        callers: CallerRegistry,
+        *,
+        bytes_max: int,
+        idle_lifetime: timedelta,
+        report_period: timedelta,
+    ) -> None:
         self.lane = _core.Lane(
-            keys.core, callers=callers.digests(Scope.VALIDATE), bytes_max=bytes_max
+            keys.core,
+            callers=callers.digests(Scope.VALIDATE),
+            bytes_max=bytes_max,
+            idle_us=idle_lifetime // _MICROSECOND,
+            report_every_us=report_period // _MICROSECOND,
         )
 
     def begin_fill(self) -> FillTicket | None:
@@ -42,6 +56,7 @@ class GateCache:
             auth_time=_microseconds(live.session.auth_time),
             expire_time=_microseconds(live.session.expire_time),
             session_epoch=live.session_epoch,
+            last_seen=_microseconds(live.last_seen_time),
             session=session,
             user_id=live.user.id.bytes,
             version=live.user_version,
@@ -62,6 +77,13 @@ class GateCache:
 
     def clear(self) -> None:
         self.lane.clear()
+
+    def take_seen(self) -> tuple[Sequence[tuple[UUID, datetime]], int]:
+        """Takes the sessions that hits reported, and how many reports had no room."""
+        reports, dropped = self.lane.take_seen()
+        return [
+            (UUID(bytes=id), _EPOCH + timedelta(microseconds=us)) for id, us in reports
+        ], dropped
 
     def renew(self, *, sent_ns: int, database_time: datetime) -> None:
         self.lane.renew(

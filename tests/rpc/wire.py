@@ -16,6 +16,7 @@ from watchword.callers.model import Scope
 from watchword.storage.installation import InstallationStore
 from watchword.storage.outbox import OutboxStore
 from watchword.storage.probe import PING
+from watchword.storage.sessions import SessionStore
 from watchword_client import auth_service_pb2 as pb
 
 SERVICE = "watchword.v1.AuthService"
@@ -42,6 +43,7 @@ _JOBS = (
     OutboxStore.MARK_SENT.strip(),
     OutboxStore.DROP.strip(),
     OutboxStore.RETRY_LATER.strip(),
+    SessionStore.NOTE_SEEN.strip(),
 )
 
 

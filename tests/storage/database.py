@@ -24,6 +24,7 @@ from watchword.login.limits import Limits
 from watchword.login.ports import Tx
 from watchword.otp.model import NewChallenge, Purpose
 from watchword.otp.policy import OtpPolicy
+from watchword.sessions.last_seen import LastSeen
 from watchword.sessions.model import SessionPolicy
 from watchword.storage.pool import Connection, DatabaseSettings, Isolation, Pool
 from watchword.storage.transactions import PgDatabase, PgTx
@@ -72,15 +73,17 @@ def login_context(
     mail_queued: Callable[[], None] = lambda: None,
 ) -> LoginContext:
     """What the use cases work with, at the settings' defaults but for the limits."""
+    sessions = SessionPolicy()
     return LoginContext(
         database=database,
         keys=keys,
         otp=OtpPolicy(),
-        sessions=SessionPolicy(),
+        sessions=sessions,
         settings=LoginSettings(),
         refusals=Refusals() if refusals is None else refusals,
         limits=Limits(database, keys, limits, Refusals()),
         failures=FailureCounter(database),
+        last_seen=LastSeen(sessions.idle_lifetime),
         mail_queued=mail_queued,
     )
 

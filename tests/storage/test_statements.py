@@ -187,16 +187,17 @@ async def test_a_live_session_comes_with_its_user(tx: PgTx) -> None:
     assert session.auth_time == session.create_time
     await tx.roles.create("auditor", permissions=["read"])
     await tx.roles.assign("auditor", user_id=user.id)
-    found = await tx.live_sessions.find(session.id)
+    found = await tx.live_sessions.find(session.id, idle_lifetime=HOUR)
     assert found is not None
     assert (found.session, found.user, found.verifier) == (session, user, VERIFIER)
     assert (found.grants.roles, found.grants.permissions) == (("auditor",), ("read",))
     assert session.create_time < found.as_of_time < session.expire_time
+    assert found.last_seen_time == session.create_time
     unknown = new_id(slot_of(user.id))
-    assert await tx.live_sessions.find(unknown) is None
-    many, time = await tx.live_sessions.find_many([unknown, session.id])
+    assert await tx.live_sessions.find(unknown, idle_lifetime=HOUR) is None
+    many, time = await tx.live_sessions.find_many([unknown, session.id], idle_lifetime=HOUR)
     assert many == {session.id: replace(found, as_of_time=time)}
-    nothing, time = await tx.live_sessions.find_many([unknown])
+    nothing, time = await tx.live_sessions.find_many([unknown], idle_lifetime=HOUR)
     assert (nothing, time >= found.as_of_time) == ({}, True)
 
 
@@ -207,9 +208,11 @@ async def test_many_sessions_come_each_with_its_user(tx: PgTx) -> None:
     for role in ("writer", "auditor", "Reader"):
         await tx.roles.create(role.lower(), permissions=["b:x", "a:x", role.lower()])
         await tx.roles.assign(role.lower(), user_id=ada.id)
-    many, time = await tx.live_sessions.find_many([session.id for session in sessions])
+    many, time = await tx.live_sessions.find_many(
+        [session.id for session in sessions], idle_lifetime=HOUR
+    )
     for session in sessions:
-        found = await tx.live_sessions.find(session.id)
+        found = await tx.live_sessions.find(session.id, idle_lifetime=HOUR)
         assert found is not None
         assert many.pop(session.id) == replace(found, as_of_time=time)
     assert many == {}
@@ -220,18 +223,19 @@ async def test_many_sessions_come_each_with_its_user(tx: PgTx) -> None:
     [
         "UPDATE sessions SET revoke_time = now()",
         "UPDATE sessions SET expire_time = now()",
+        "UPDATE sessions SET last_seen_time = now() - interval '1 hour'",
         "UPDATE users SET auth_epoch = auth_epoch + 1",
         "UPDATE users SET state = 'disabled'",
         "DELETE FROM users",
     ],
 )
 async def test_a_dead_session_is_not_found(tx: PgTx, sql: Sql, statement: str) -> None:
-    """Revoked, expired, below the epoch, disabled, deleted: no session, for whatever reason."""
+    """Revoked, expired, idle, below the epoch, disabled, deleted: no session."""
     session = await stored_session(tx, await stored_user(tx))
-    assert await tx.live_sessions.find(session.id) is not None
+    assert await tx.live_sessions.find(session.id, idle_lifetime=HOUR) is not None
     await sql.execute(statement)
-    assert await tx.live_sessions.find(session.id) is None
-    assert (await tx.live_sessions.find_many([session.id]))[0] == {}
+    assert await tx.live_sessions.find(session.id, idle_lifetime=HOUR) is None
+    assert (await tx.live_sessions.find_many([session.id], idle_lifetime=HOUR))[0] == {}
 
 
 async def test_a_session_of_the_present_epoch_lives(tx: PgTx, sql: Sql) -> None:
@@ -240,8 +244,10 @@ async def test_a_session_of_the_present_epoch_lives(tx: PgTx, sql: Sql) -> None:
     await sql.execute("UPDATE users SET auth_epoch = 3")
     for epoch, lives in ((2, False), (3, True), (4, True)):
         session = await stored_session(tx, user, epoch=epoch)
-        assert (await tx.live_sessions.find(session.id) is not None) is lives
-        assert (session.id in (await tx.live_sessions.find_many([session.id]))[0]) is lives
+        assert (await tx.live_sessions.find(session.id, idle_lifetime=HOUR) is not None) is lives
+        assert (
+            session.id in (await tx.live_sessions.find_many([session.id], idle_lifetime=HOUR))[0]
+        ) is lives
 
 
 async def test_a_session_is_revoked_once_and_by_its_token(

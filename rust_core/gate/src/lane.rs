@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use rustix::time::{ClockId, clock_gettime};
 use watchword_core::cache::{Cache, Change, Fill, Hit, Lease, LookUp, Settings, Ticket};
-use watchword_core::{KeyRing, KnownChange};
+use watchword_core::{Id, KeyRing, KnownChange, PresentedSession};
 
+use crate::last_seen::Seen;
 use crate::message::{self, Batch};
 
 /// The keys of an installation, who may validate, and the sessions that are known.
@@ -19,6 +20,7 @@ pub struct Lane {
     callers: HashSet<[u8; 32]>,
     cache: Cache,
     lease: Lease,
+    seen: Seen,
 }
 
 /// When a check is answered; microseconds of the database's clock.
@@ -38,6 +40,7 @@ impl Lane {
             callers: callers.into_iter().collect(),
             cache: Cache::new(settings),
             lease: Lease::new(),
+            seen: Seen::default(),
         }
     }
 
@@ -75,6 +78,13 @@ impl Lane {
     /// database's time that it read. Every change that it read has been applied.
     pub fn renew(&self, sent: i64, database_time: i64) {
         self.lease.renew(sent, database_time);
+    }
+
+    /// Takes the sessions that hits found to be reported, each with the database's time, and how
+    /// many had no room.
+    #[must_use]
+    pub fn take_seen(&self) -> (Vec<(Id, i64)>, u64) {
+        self.seen.take()
     }
 
     /// Bytes that the cache takes.
@@ -117,11 +127,7 @@ impl Lane {
                     batch.refused();
                     continue;
                 };
-                let (id, verifier) = (&presented.session_id, &presented.verifier);
-                match self
-                    .cache
-                    .look_up(id, verifier, moment.now, |hit| batch.live(hit))
-                {
+                match self.look_up(&presented, moment, |hit| batch.live(hit)) {
                     LookUp::Hit(()) => {}
                     LookUp::Dead => batch.refused(),
                     LookUp::Miss => return None,
@@ -139,15 +145,30 @@ impl Lane {
     ) -> Option<R> {
         let presented = self.keys.parse_session_token(token)?;
         self.within_lease(|moment| {
-            let (id, verifier) = (&presented.session_id, &presented.verifier);
-            let found = self
-                .cache
-                .look_up(id, verifier, moment.now, |hit| write(hit, moment.as_of));
-            match found {
+            match self.look_up(&presented, moment, |hit| write(hit, moment.as_of)) {
                 LookUp::Hit(answer) => answer,
                 LookUp::Dead | LookUp::Miss => None,
             }
         })
+    }
+
+    /// Looks a session up, and has a hit reported as seen when it is time for that.
+    fn look_up<R>(
+        &self,
+        presented: &PresentedSession,
+        moment: Moment,
+        read: impl FnOnce(&Hit<'_>) -> R,
+    ) -> LookUp<R> {
+        let (id, verifier) = (&presented.session_id, &presented.verifier);
+        let mut report = false;
+        let found = self.cache.look_up(id, verifier, moment.now, |hit| {
+            report = hit.report_last_seen;
+            read(hit)
+        });
+        if report {
+            self.seen.push(presented.session_id, moment.now);
+        }
+        found
     }
 
     /// Answers while the lease is good, which is looked at before and, as the last step, once more:

@@ -12,6 +12,7 @@ mod gate;
 mod guard;
 mod headers;
 mod lane;
+mod last_seen;
 mod listener;
 mod message;
 mod metered;

@@ -55,6 +55,8 @@ pub(crate) const BACKLOG: u32 = 1024;
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Events that wait for Python; what comes then is counted.
 pub(crate) const EVENTS_MAX: usize = 256;
+/// Sessions that wait for Python to store that they were seen, 24 bytes each; the same.
+pub(crate) const SEEN_MAX: usize = 8_192;
 
 /// What a gate is told; [`Settings::new`] has the limits' defaults.
 #[derive(Clone)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use watchword_core::cache::{Change, Fill, SessionFill, Settings, Ticket, UserFill};
 
 use crate::{KeyRing, sized};
@@ -24,16 +25,21 @@ pub(crate) struct FillTicket(Ticket);
 )]
 impl Lane {
     #[new]
-    #[pyo3(signature = (keys, *, callers, bytes_max))]
-    fn new(keys: &KeyRing, callers: Vec<Vec<u8>>, bytes_max: usize) -> PyResult<Self> {
+    #[pyo3(signature = (keys, *, callers, bytes_max, idle_us, report_every_us))]
+    fn new(
+        keys: &KeyRing,
+        callers: Vec<Vec<u8>>,
+        bytes_max: usize,
+        idle_us: i64,
+        report_every_us: i64,
+    ) -> PyResult<Self> {
         let callers: PyResult<Vec<[u8; 32]>> = callers
             .iter()
             .map(|digest| sized("digest", digest).copied())
             .collect();
-        // No session is idle yet: there is no last-seen to go by.
         let settings = Settings {
-            report_every: i64::MAX,
-            ..Settings::new(bytes_max, i64::MAX)
+            report_every: report_every_us,
+            ..Settings::new(bytes_max, idle_us)
         };
         let keys = Arc::clone(&keys.0);
         Ok(Self(Arc::new(watchword_gate::Lane::new(
@@ -46,8 +52,8 @@ impl Lane {
     }
 
     #[pyo3(signature = (
-        ticket, *, session_id, verifier, auth_time, expire_time, session_epoch, session, user_id,
-        version, epoch, user, roles
+        ticket, *, session_id, verifier, auth_time, expire_time, session_epoch, last_seen, session,
+        user_id, version, epoch, user, roles
     ))]
     fn fill(
         &self,
@@ -57,6 +63,7 @@ impl Lane {
         auth_time: i64,
         expire_time: i64,
         session_epoch: i64,
+        last_seen: i64,
         session: &[u8],
         user_id: &[u8],
         version: i64,
@@ -80,7 +87,7 @@ impl Lane {
                 auth_time,
                 expire: expire_time,
                 epoch: session_epoch,
-                last_seen: auth_time,
+                last_seen,
                 message: session,
             },
         };
@@ -107,6 +114,15 @@ impl Lane {
 
     fn clear(&self) {
         self.0.clear();
+    }
+
+    fn take_seen<'py>(&self, py: Python<'py>) -> (Vec<(Bound<'py, PyBytes>, i64)>, u64) {
+        let (reports, dropped) = self.0.take_seen();
+        let reports = reports
+            .into_iter()
+            .map(|(id, time)| (PyBytes::new(py, &id), time))
+            .collect();
+        (reports, dropped)
     }
 
     #[pyo3(signature = (*, sent_us, database_time_us))]

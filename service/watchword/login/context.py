@@ -11,6 +11,7 @@ from watchword.login.failures import FailureCounter
 from watchword.login.limits import Limits
 from watchword.login.ports import Database, SessionCache
 from watchword.otp.policy import OtpPolicy
+from watchword.sessions.last_seen import LastSeen
 from watchword.sessions.model import SessionPolicy
 from watchword.settings import Section
 
@@ -38,5 +39,6 @@ class LoginContext:
     refusals: Refusals
     limits: Limits
     failures: FailureCounter
+    last_seen: LastSeen
     mail_queued: Callable[[], None]
     cache: SessionCache | None = None

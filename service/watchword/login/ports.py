@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -32,13 +32,17 @@ FillTicket: TypeAlias = object
 
 @dataclass(frozen=True, slots=True)
 class LiveSession:
-    """A session that is live at `as_of_time`, its verifier, its active user and their grants."""
+    """A session that is live at `as_of_time`, its verifier, its active user and their grants.
+
+    `last_seen_time` is what is stored, or will be soon.
+    """
 
     session: Session
     verifier: bytes
     user: User
     grants: Grants
     as_of_time: datetime
+    last_seen_time: datetime
     session_epoch: int
     user_version: int
 
@@ -61,11 +65,13 @@ class SessionCache(Protocol):
 class LiveSessionStore(Protocol):
     """The one look-up that decides whether a session is live."""
 
-    async def find(self, session_id: UUID) -> LiveSession | None:
-        """Returns the session unless it is revoked, expired, below its user's epoch or disabled."""
+    async def find(self, session_id: UUID, *, idle_lifetime: timedelta) -> LiveSession | None:
+        """Returns the session unless it is revoked, expired, idle, below its user's epoch or
+        disabled.
+        """
 
     async def find_many(
-        self, session_ids: Sequence[UUID]
+        self, session_ids: Sequence[UUID], *, idle_lifetime: timedelta
     ) -> tuple[dict[UUID, LiveSession], datetime]:
         """Returns those of the sessions that `find` would, by id, and the database's time."""
 

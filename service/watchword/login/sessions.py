@@ -5,7 +5,7 @@ session is live.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -27,8 +27,11 @@ async def live_session(ctx: LoginContext, token: str) -> LiveSession:
     presented = ctx.keys.parse_session_token(token)
     if presented is None:
         raise SessionInvalid
-    found = await ctx.database.run_statement(lambda tx: tx.live_sessions.find(presented.session_id))
-    live = _verified(presented, found)
+    idle_lifetime = ctx.sessions.idle_lifetime
+    found = await ctx.database.run_statement(
+        lambda tx: tx.live_sessions.find(presented.session_id, idle_lifetime=idle_lifetime)
+    )
+    live = _verified(ctx, presented, found)
     if live is None:
         raise SessionInvalid
     return live
@@ -48,20 +51,29 @@ async def live_sessions(ctx: LoginContext, tokens: Sequence[str]) -> Checked:
     One statement for all of them, none when no tag is right.
     """
     presented = [ctx.keys.parse_session_token(token) for token in tokens]
-    ids = {one.session_id for one in presented if one is not None}
+    ids = sorted({one.session_id for one in presented if one is not None})
     if not ids:
         return Checked([None] * len(tokens), None)
+    idle_lifetime = ctx.sessions.idle_lifetime
     found, time = await ctx.database.run_statement(
-        lambda tx: tx.live_sessions.find_many(sorted(ids))
+        lambda tx: tx.live_sessions.find_many(ids, idle_lifetime=idle_lifetime)
     )
-    live = [None if one is None else _verified(one, found.get(one.session_id)) for one in presented]
+    live = [
+        None if one is None else _verified(ctx, one, found.get(one.session_id)) for one in presented
+    ]
     return Checked(live, time)
 
 
-def _verified(presented: PresentedSession, found: LiveSession | None) -> LiveSession | None:
+def _verified(
+    ctx: LoginContext, presented: PresentedSession, found: LiveSession | None
+) -> LiveSession | None:
+    """Compares the secrets, and notes that the session was used; None for another secret."""
     if found is None or not verifier_matches(presented.verifier, found.verifier):
         return None
-    return found
+    seen = found.as_of_time
+    noted = ctx.last_seen.note(found.session.id, stored=found.last_seen_time, seen=seen)
+    # The cache is filled with it and does not report the same use again.
+    return replace(found, last_seen_time=seen) if noted else found
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,12 @@ class SessionPolicy(Section):
         le=timedelta(days=366),
         description="absolute lifetime of a session",
     )
+    idle_lifetime: Duration = Field(
+        timedelta(days=7),
+        ge=timedelta(seconds=1),
+        le=timedelta(days=366),
+        description="a session that nobody asks for so long ends",
+    )
 
 
 @dataclass(frozen=True, slots=True)

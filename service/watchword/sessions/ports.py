@@ -1,5 +1,7 @@
 """What sessions need from storage. A look-up returns None when there is nothing."""
 
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -14,6 +16,9 @@ class SessionStore(Protocol):
 
     async def revoke(self, session_id: UUID, *, verifier: bytes) -> EndedSession | None:
         """Ends the session for good and raises its user's version; None when it was not live."""
+
+    async def note_seen(self, seen: Mapping[UUID, datetime], *, period: timedelta) -> None:
+        """Stores when live sessions were last seen, unless what is stored is a period younger."""
 
     async def exists(self, session_id: UUID) -> bool:
         """Answers whether the session was stored, live or not."""

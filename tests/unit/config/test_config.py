@@ -127,7 +127,6 @@ def test_a_mistyped_name_is_recognised() -> None:
         "ADMIN__ALLOW_PLAINTEXT",
         "ADMIN__REFLECTION",
         "METRICS__ADDRESS",
-        "SESSION__IDLE_LIFETIME",
     ],
 )
 def test_reserved_names_are_accepted_and_do_nothing(name: str) -> None:

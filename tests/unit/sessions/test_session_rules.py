@@ -1,6 +1,7 @@
 """What ClientContext accepts."""
 
 import ipaddress
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -96,3 +97,13 @@ def test_lifetimes_out_of_bounds_are_refused(lifetime: str) -> None:
     """A minute to 366 days."""
     with pytest.raises(ValueError, match="lifetime"):
         SessionPolicy.model_validate({"lifetime": lifetime})
+
+
+@pytest.mark.parametrize("lifetime", ["0s", "367d", "-1d", "never"])
+def test_idle_lifetimes_out_of_bounds_are_refused(lifetime: str) -> None:
+    """A second to 366 days, longer than the absolute lifetime if one likes; a week by default."""
+    with pytest.raises(ValueError, match="idle_lifetime"):
+        SessionPolicy.model_validate({"idle_lifetime": lifetime})
+    week = timedelta(days=7)
+    assert SessionPolicy().idle_lifetime == week
+    assert SessionPolicy.model_validate({"lifetime": "1h"}).idle_lifetime == week
