@@ -13,6 +13,8 @@ ORDERS = "tests/races/test_interleavings.py::"
 REPLAYS = "tests/races/test_replays.py::"
 RESTARTS = "tests/races/test_restarts.py::"
 LIMITS = "tests/races/test_limits.py::"
+REVOCATION = "tests/races/test_revocation.py::test_a_revoke_is_seen_in_time"
+FILLS = "tests/races/test_fill_races.py::test_a_fill_never_outlives_a_revoke"
 
 ATTEMPTS_PY = "storage/attempts.py"
 VERIFY_PY = "login/verify_otp.py"
@@ -337,6 +339,48 @@ FORGETS = Mutant(
     (f"{RESTARTS}test_nothing_comes_back_after_a_kill",),
 )
 
+NOT_HERE = Mutant(
+    "revoke that its own cache is not told of",
+    (
+        Change(
+            "login/sessions.py",
+            "        ctx.cache.apply(written[1])\n",
+            "        pass\n",
+        ),
+    ),
+    (REVOCATION, FILLS),
+)
+
+NOT_ELSEWHERE = Mutant(
+    "changes that are read and not applied",
+    (
+        Change(
+            "jobs/change_poller.py",
+            "                self._sink.apply(change)",
+            "                pass",
+        ),
+    ),
+    (REVOCATION, "tests/races/test_late_replicas.py::test_a_server_that_was_stopped"),
+)
+
+LATE_TICKET = Mutant(
+    "ticket of a fill taken after its read",
+    (
+        Change(
+            "transport/auth_service.py",
+            "        ticket = None if cache is None else cache.begin_fill()\n",
+            "",
+        ),
+        Change(
+            "transport/auth_service.py",
+            "        response = pb.ValidateSessionResponse(\n",
+            "        ticket = None if cache is None else cache.begin_fill()\n"
+            "        response = pb.ValidateSessionResponse(\n",
+        ),
+    ),
+    (FILLS,),
+)
+
 MUTANTS = (
     NO_CONSUME_TIME,
     COUNT_AFTER_COMPARE,
@@ -357,4 +401,7 @@ MUTANTS = (
     EXPIRED,
     ONE_CODE,
     FORGETS,
+    NOT_HERE,
+    NOT_ELSEWHERE,
+    LATE_TICKET,
 )

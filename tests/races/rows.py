@@ -62,6 +62,15 @@ _ALL = [
     Row("17 at once", "calls for one mailbox by 1,000 clients", "mails", 10_000, 1),
     Row("17 in an hour", "calls for one mailbox by 1,000 clients", "mails", 10_000, 5),
     Row("18", "6,000 calls at once on one key", "let through", 100, 15),
+    Row("27", "a miss whose session is revoked after its read", "accepted afterwards", 10_000, 0),
     Row("32", "SIGKILL of every server", "accepted or reset", 100, 0),
+    Row("R7, same replica", "10 checks after a revoke under load", "accepted", 10_000, 0),
+    Row(
+        "R7, other replicas",
+        "checks without end after a revoke under load",
+        "ms until the last that is accepted",
+        10_000,
+        1_000,
+    ),
 ]
 ROWS = {row.name: row for row in _ALL}

@@ -42,13 +42,16 @@ class Person:
 class Replicas:
     """The servers of one installation; `stop` or `kill` them and `start` them again."""
 
-    def __init__(self, database_url: str, folder: Path, isolation: Isolation) -> None:
+    def __init__(
+        self, database_url: str, folder: Path, isolation: Isolation, count: int = REPLICAS
+    ) -> None:
         self.database_url = database_url
         self.servers: list[WatchwordProcess] = []
         self.clients: list[AsyncClient] = []
         self.environment: dict[str, str] = {}
         self.mails = MailFolder(folder / "mail")
         self._isolation = isolation
+        self._count = count
         self._notes = folder / "compared"
         self._noted = 0
         self._numbers = itertools.count(1)
@@ -78,19 +81,22 @@ class Replicas:
 
     async def start(self) -> None:
         """Starts the servers, at once and on new ports."""
-        program = [sys.executable, "-P", server_at.__file__, self._isolation, str(self._notes)]
 
         async def one() -> WatchwordProcess:
-            return await self._running.enter_async_context(
-                watchword("serve", env=self.environment, program=program)
-            )
+            return await self._running.enter_async_context(self.one_more())
 
         async with asyncio.TaskGroup() as starting:
-            tasks = [starting.create_task(one()) for _ in range(REPLICAS)]
+            tasks = [starting.create_task(one()) for _ in range(self._count)]
         self.servers = [task.result() for task in tasks]
         self.clients = [
             await self._running.enter_async_context(server.client()) for server in self.servers
         ]
+
+    def one_more(self, **settings: str) -> contextlib.AbstractAsyncContextManager[WatchwordProcess]:
+        """Runs a server of the installation beside the others, with settings of its own."""
+        program = [sys.executable, "-P", server_at.__file__, self._isolation, str(self._notes)]
+        own = {f"WATCHWORD_{name}": value for name, value in settings.items()}
+        return watchword("serve", env={**self.environment, **own}, program=program)
 
     async def stop(self) -> None:
         """Ends the servers by SIGTERM."""
@@ -151,11 +157,15 @@ class Replicas:
 
 @contextlib.asynccontextmanager
 async def replicas_on(
-    database_url: str, *, isolation: Isolation = "read_committed", **settings: str
+    database_url: str,
+    *,
+    isolation: Isolation = "read_committed",
+    count: int = REPLICAS,
+    **settings: str,
 ) -> AsyncIterator[Replicas]:
-    """Runs three servers on a migrated database; settings like OTP__CODE_LENGTH="10"."""
+    """Runs three servers or `count` on a migrated database; settings like OTP__CODE_LENGTH="10"."""
     with tempfile.TemporaryDirectory(prefix="watchword-replicas-") as folder:
-        replicas = Replicas(database_url, Path(folder), isolation)
+        replicas = Replicas(database_url, Path(folder), isolation, count)
         try:
             await replicas.open(**settings)
             yield replicas

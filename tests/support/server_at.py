@@ -1,12 +1,15 @@
 """`watchword serve` at an isolation level, which notes every code that it compares.
 
 Run as `python server_at.py LEVEL NOTES serve --ready-file FILE`. A line of NOTES is a challenge and
-the code that was compared with its own; several processes may write to one file.
+the code that was compared with its own; several processes may write to one file. SIGUSR1 blocks the
+event loop, as a call that should have been awaited would, for BLOCK_SECONDS.
 """
 
 import asyncio
 import os
+import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +19,8 @@ from watchword.crypto import CodeSource, KeyRing, PresentedCode
 from watchword.dev.ready import ready_file, write_ready_file
 from watchword.observability.logging import configure_logging
 from watchword.storage.pool import Isolation
+
+BLOCK_SECONDS = 3.0
 
 
 def note_comparisons(path: Path) -> None:
@@ -35,6 +40,7 @@ def note_comparisons(path: Path) -> None:
 async def serve(config: Config, level: Isolation, ready: Path) -> None:
     """Serves until SIGTERM, as the command does."""
     app = App(config, isolation=level)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, time.sleep, BLOCK_SECONDS)
     await run_until_signal(app, on_ready=lambda app: write_ready_file(ready, app, config))
 
 
