@@ -110,9 +110,11 @@ async def test_rapid_resets_end_the_connection(server: CachedServer) -> None:
 
 
 async def test_calls_that_are_reset_once_they_are_passed_on(server: CachedServer) -> None:
-    """3,000 resets [100,000 within 90 s], each after the gate has taken the call, which no limit on
-    a connection can forbid: the calls end behind the gate as well, and the connection to grpc.aio
-    that all clients share outlives them.
+    """3,000 resets [20,000], each after the gate has taken the call, which no limit on a connection
+    can forbid: the calls end behind the gate as well, and the connection to grpc.aio that all
+    clients share outlives them.
+
+    Seen to fail, at full size, without `max_local_error_reset_streams` in upstream.rs.
     """
     block = header_block(PASSED_ON, authorization=server.authorization)
     connections = sent = 0
@@ -120,7 +122,7 @@ async def test_calls_that_are_reset_once_they_are_passed_on(server: CachedServer
     def flood() -> None:
         nonlocal connections, sent
         give_up = time.monotonic() + 90
-        while sent < size(3_000, 100_000) and time.monotonic() < give_up:
+        while sent < size(3_000, 20_000) and time.monotonic() < give_up:
             connections += 1
             with RawConnection(server.address) as connection:
                 for first in range(1, 2**31 - 16, 16):
@@ -131,13 +133,14 @@ async def test_calls_that_are_reset_once_they_are_passed_on(server: CachedServer
                         break
                     connection.send(b"".join(map(http2.reset, ids)))
                     sent += len(ids)
-                    if sent >= size(3_000, 100_000) or time.monotonic() > give_up:
+                    if sent >= size(3_000, 20_000) or time.monotonic() > give_up:
                         break
 
-    async with disturbed(server, mib_max=50):
+    # Python still holds what became of each when the last was sent: 46 MiB were measured.
+    async with disturbed(server, mib_max=size(50, 100)):
         await asyncio.to_thread(flood)
     tell(f"{sent} resets on {connections} connections")
-    assert sent >= size(3_000, 10_000)
+    assert sent >= size(3_000, 20_000)
     # A gate that is slow to take calls may see one batch with the next, and end the connection.
     assert connections <= 2 + sent // 1_000
 
