@@ -107,19 +107,6 @@ def run_load(
     Any wrong answer raises ProcessFailed, and so do more than 1 % shed or any other status.
     """
     connections, in_flight = concurrency
-    job = {
-        "targets": [server.target],
-        "sessions": str(sessions),
-        "call": server.call,
-        "load": {"closed": {"in_flight": in_flight}},
-        "draw": draw,
-        "connections": connections,
-        "seconds": seconds,
-        "timeout_seconds": 20.0,
-        "seed": 1,
-    }
-    if calls_max is not None:
-        job["calls_max"] = calls_max
     postgres = child_named(server.pid, "postgres") if server.has_postgres else None
 
     def cpu() -> tuple[float, float, float]:
@@ -129,7 +116,15 @@ def run_load(
         return process_seconds(server.pid), database, ended.ru_utime + ended.ru_stime
 
     before = cpu()
-    result = json.loads(_ran(["run"], json.dumps(job), seconds))
+    result = run_job(
+        server,
+        sessions,
+        load={"closed": {"in_flight": in_flight}},
+        connections=connections,
+        seconds=seconds,
+        calls_max=calls_max,
+        draw=draw,
+    )
     after = cpu()
     calls = result["calls"]
     shed = result["statuses"].pop(SHED, 0)
@@ -147,6 +142,35 @@ def run_load(
         generator_us=used[2],
         answer_bytes=result["answer_bytes"],
     )
+
+
+def run_job(
+    server: Server,
+    sessions: Path,
+    *,
+    load: dict[str, Any],
+    connections: int,
+    seconds: float,
+    timeout_seconds: float = 20.0,
+    calls_max: int | None = None,
+    draw: str = "uniform",
+) -> dict[str, Any]:
+    """Runs the generator and returns what it prints; any wrong answer raises ProcessFailed."""
+    job = {
+        "targets": [server.target],
+        "sessions": str(sessions),
+        "call": server.call,
+        "load": load,
+        "draw": draw,
+        "connections": connections,
+        "seconds": seconds,
+        "timeout_seconds": timeout_seconds,
+        "seed": 1,
+    }
+    if calls_max is not None:
+        job["calls_max"] = calls_max
+    result: dict[str, Any] = json.loads(_ran(["run"], json.dumps(job), seconds))
+    return result
 
 
 @contextlib.contextmanager

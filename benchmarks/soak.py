@@ -1,6 +1,7 @@
 """`python -m benchmarks.soak [--minutes N]`: does anything grow while the service is busy?
 
-People sign in, are validated and sign out at an even rate, about half of what the machine takes.
+People sign in, are validated and sign out at an even rate, about half of what the machine takes,
+and sessions that stay are checked beside them, which the gate answers from its cache.
 After a warm-up the server's memory may grow by at most 5 %, and its open files by no more than the
 connections of its pool; when the load ends every one of these is idle. Exits with 1 when one is
 missed.
@@ -8,6 +9,7 @@ missed.
 
 import argparse
 import asyncio
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -23,6 +25,8 @@ from watchword_client import AsyncClient, WatchwordError
 
 SIGN_INS_PER_SECOND = 40
 VALIDATIONS = 5
+STAYING = 100
+CHECKS_PER_SECOND = 200
 WARM_UP_SHARE = 0.25
 GROWTH_MAX = 0.05
 POOL_SIZE = 10
@@ -44,18 +48,25 @@ async def soak(ready: dict[str, Any], seconds: float) -> list[tuple[float, int, 
     samples: list[tuple[float, int, int]] = []
     started = time.monotonic()
 
-    async def one(number: int) -> None:
+    async def sign_in(name: str) -> str:
         answer = await client.register(
-            full_name="Ada Lovelace",
-            username=f"person{number}",
-            email=f"person{number}@example.com",
-            send_otp=True,
+            full_name="Ada Lovelace", username=name, email=f"{name}@example.com", send_otp=True
         )
         code = await codes.mailed_code(answer.challenge.id)
         signed_in = await client.verify_otp(challenge_id=answer.challenge.id, code=code)
+        return str(signed_in.session_token)
+
+    async def one(number: int) -> None:
+        token = await sign_in(f"person{number}")
         for _ in range(VALIDATIONS):
-            await client.validate_session(signed_in.session_token)
-        await client.revoke(signed_in.session_token)
+            await client.validate_session(token)
+        await client.revoke(token)
+
+    async def check_for_ever(tokens: list[str]) -> None:
+        for token in itertools.cycle(tokens):
+            due = time.monotonic() + 1 / CHECKS_PER_SECOND
+            await client.validate_session(token)
+            await asyncio.sleep(due - time.monotonic())
 
     async def sample() -> None:
         while True:
@@ -63,12 +74,17 @@ async def soak(ready: dict[str, Any], seconds: float) -> list[tuple[float, int, 
             samples.append((time.monotonic() - started, *_size(ready["pid"])))
 
     try:
-        sampling = asyncio.create_task(sample())
+        staying = [await sign_in(f"staying{number}") for number in range(STAYING)]
+        started = time.monotonic()
+        beside = [asyncio.create_task(sample()), asyncio.create_task(check_for_ever(staying))]
         async with asyncio.TaskGroup() as group:
             for number in range(int(seconds * SIGN_INS_PER_SECOND)):
                 await asyncio.sleep(started + number / SIGN_INS_PER_SECOND - time.monotonic())
                 group.create_task(one(number))
-        sampling.cancel()
+        for task in beside:
+            if task.done():
+                await task  # which raises what has ended it
+            task.cancel()
         await asyncio.sleep(2)
         samples.append((time.monotonic() - started, *_size(ready["pid"])))
         in_use = await connection.fetchval(IN_USE)

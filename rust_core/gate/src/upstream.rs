@@ -122,6 +122,9 @@ impl Upstream {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(UPSTREAM_WINDOW_BYTES)
             .max_header_list_size(UPSTREAM_HEADERS_MAX_BYTES)
+            // An answer that comes when its call was cancelled is an error of the stream for h2,
+            // which would end the connection, and every client's calls, at the 1,024th.
+            .max_local_error_reset_streams(None)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(Broken::new)?;
