@@ -76,15 +76,13 @@ async def soak(ready: dict[str, Any], seconds: float) -> list[tuple[float, int, 
     try:
         staying = [await sign_in(f"staying{number}") for number in range(STAYING)]
         started = time.monotonic()
-        beside = [asyncio.create_task(sample()), asyncio.create_task(check_for_ever(staying))]
         async with asyncio.TaskGroup() as group:
+            beside = [group.create_task(sample()), group.create_task(check_for_ever(staying))]
             for number in range(int(seconds * SIGN_INS_PER_SECOND)):
                 await asyncio.sleep(started + number / SIGN_INS_PER_SECOND - time.monotonic())
                 group.create_task(one(number))
-        for task in beside:
-            if task.done():
-                await task  # which raises what has ended it
-            task.cancel()
+            for task in beside:
+                task.cancel()
         await asyncio.sleep(2)
         samples.append((time.monotonic() - started, *_size(ready["pid"])))
         in_use = await connection.fetchval(IN_USE)

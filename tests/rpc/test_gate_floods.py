@@ -109,12 +109,13 @@ async def test_rapid_resets_end_the_connection(server: CachedServer) -> None:
         await asyncio.to_thread(flood)
 
 
+@pytest.mark.skipif(not FULL, reason="only with WATCHWORD_TEST_FULL=1: Python is busy for long")
 async def test_calls_that_are_reset_once_they_are_passed_on(server: CachedServer) -> None:
-    """3,000 resets [20,000], each after the gate has taken the call, which no limit on a connection
+    """20,000 resets, each after the gate has taken the call, which no limit on a connection
     can forbid: the calls end behind the gate as well, and the connection to grpc.aio that all
     clients share outlives them.
 
-    Seen to fail, at full size, without `max_local_error_reset_streams` in upstream.rs.
+    In the ordinary suite it would be too slow on a busy machine. Seen to fail without `max_local_error_reset_streams` in upstream.rs.
     """
     block = header_block(PASSED_ON, authorization=server.authorization)
     connections = sent = 0
@@ -122,7 +123,7 @@ async def test_calls_that_are_reset_once_they_are_passed_on(server: CachedServer
     def flood() -> None:
         nonlocal connections, sent
         give_up = time.monotonic() + 90
-        while sent < size(3_000, 20_000) and time.monotonic() < give_up:
+        while sent < 20_000 and time.monotonic() < give_up:
             connections += 1
             with RawConnection(server.address) as connection:
                 for first in range(1, 2**31 - 16, 16):
@@ -133,14 +134,14 @@ async def test_calls_that_are_reset_once_they_are_passed_on(server: CachedServer
                         break
                     connection.send(b"".join(map(http2.reset, ids)))
                     sent += len(ids)
-                    if sent >= size(3_000, 20_000) or time.monotonic() > give_up:
+                    if sent >= 20_000 or time.monotonic() > give_up:
                         break
 
     # Python still holds what became of each when the last was sent: 46 MiB were measured.
-    async with disturbed(server, mib_max=size(50, 100)):
+    async with disturbed(server, mib_max=100):
         await asyncio.to_thread(flood)
     tell(f"{sent} resets on {connections} connections")
-    assert sent >= size(3_000, 20_000)
+    assert sent >= 20_000
     # A gate that is slow to take calls may see one batch with the next, and end the connection.
     assert connections <= 2 + sent // 1_000
 
