@@ -25,7 +25,7 @@ FULL = os.environ.get("WATCHWORD_TEST_FULL") == "1"
 WAIT_SECONDS = 20.0
 KIB_OF_A_CONNECTION = 24
 CALLS_MIN = 5
-PASSED_ON, ANSWERED_HERE = f"/{SERVICE}/GetRoles", "/none.Such/Method"
+PASSED_ON, ANSWERED_HERE = f"/{SERVICE}/Revoke", "/none.Such/Method"
 
 pytestmark = pytest.mark.timeout(300 if FULL else 120)
 
@@ -115,7 +115,8 @@ async def test_calls_that_are_reset_once_they_are_passed_on(server: CachedServer
     can forbid: the calls end behind the gate as well, and the connection to grpc.aio that all
     clients share outlives them.
 
-    In the ordinary suite it would be too slow on a busy machine. Seen to fail without `max_local_error_reset_streams` in upstream.rs.
+    In the ordinary suite it would be too slow on a busy machine. Seen to fail without
+    `max_local_error_reset_streams` in upstream.rs.
     """
     block = header_block(PASSED_ON, authorization=server.authorization)
     connections = sent = 0

@@ -49,7 +49,7 @@ class CachedServer:
 
     async def pass_on(self, *, timeout: float = TIMEOUT_SECONDS) -> None:
         """Makes a call that is passed on to Python and asks the database."""
-        request = pb.GetRolesRequest(session_token=self.token)
+        request = pb.GetRolesRequest(user_id=self.user_id)
         await self.call("GetRoles", request.SerializeToString(), timeout=timeout)
 
     def call(
