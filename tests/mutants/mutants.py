@@ -368,14 +368,10 @@ LATE_TICKET = Mutant(
     (
         Change(
             "transport/auth_service.py",
-            "        ticket = None if cache is None else cache.begin_fill()\n",
-            "",
-        ),
-        Change(
-            "transport/auth_service.py",
-            "        response = pb.ValidateSessionResponse(\n",
             "        ticket = None if cache is None else cache.begin_fill()\n"
-            "        response = pb.ValidateSessionResponse(\n",
+            "        live = await sessions.live_session(self._ctx, token)\n",
+            "        live = await sessions.live_session(self._ctx, token)\n"
+            "        ticket = None if cache is None else cache.begin_fill()\n",
         ),
     ),
     (FILLS,),
