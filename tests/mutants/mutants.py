@@ -341,25 +341,13 @@ FORGETS = Mutant(
 
 NOT_HERE = Mutant(
     "revoke that its own cache is not told of",
-    (
-        Change(
-            "login/sessions.py",
-            "        ctx.cache.apply(written[1])\n",
-            "        pass\n",
-        ),
-    ),
+    (Change("login/sessions.py", "        ctx.cache.apply(written[1])\n", "        pass\n"),),
     (REVOCATION, FILLS),
 )
 
 NOT_ELSEWHERE = Mutant(
     "changes that are read and not applied",
-    (
-        Change(
-            "jobs/change_poller.py",
-            "                self._sink.apply(change)",
-            "                pass",
-        ),
-    ),
+    (Change("jobs/change_poller.py", "self._sink.apply(change)", "pass"),),
     (REVOCATION, "tests/races/test_late_replicas.py::test_a_server_that_was_stopped"),
 )
 
