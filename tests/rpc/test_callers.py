@@ -19,6 +19,7 @@ NEEDED = {
     "SendOtp": Scope.LOGIN,
     "VerifyOtp": Scope.LOGIN,
     "ValidateSession": Scope.VALIDATE,
+    "BatchValidateSessions": Scope.VALIDATE,
     "Revoke": Scope.LOGIN,
     "GetRoles": Scope.VALIDATE,
 }

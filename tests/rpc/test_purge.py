@@ -38,7 +38,7 @@ async def purged(app: RunningApp, kind: str, *, to: int) -> dict[str, int]:
 async def test_answers_stay_what_they_were(database_url: str) -> None:
     """Live rows stay, dead ones go, and a call that names a purged one is answered as before."""
     log = io.StringIO()
-    async with running_app(database_url, PURGE__INTERVAL="1s") as app:
+    async with running_app(database_url, PURGE__INTERVAL="1s", SESSION__IDLE_LIFETIME="30d") as app:
         configure_logging(LogSettings(format="json"), stream=log)
         ada = await app.sign_in("ada")
         eve = await app.sign_in("eve")

@@ -27,6 +27,7 @@ WRITES_A_CHANGE = {
 NEEDS_NONE = {
     "users.py:UserStore.INSERT": "a user who was not there is in no cache",
     "sessions.py:SessionStore.INSERT": "a session that was not there is in no cache",
+    "sessions.py:SessionStore.NOTE_SEEN": "it puts an end off, which the database is asked for",
     "purge.py:PurgeStore.EXPIRED_SESSIONS": "its end is cached with the session",
     "purge.py:PurgeStore.REVOKED_SESSIONS": "revoked days ago, with a change",
     "purge.py:PurgeStore.OUTDATED_SESSIONS": "its user's epoch was raised days ago, with a change",
