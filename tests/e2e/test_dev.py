@@ -118,7 +118,7 @@ async def test_postgres_ends_when_dev_is_killed() -> None:
 
 
 async def test_buf_curl_goes_through_every_rpc(dev: WatchwordProcess) -> None:
-    """`buf curl` with server reflection calls all six RPCs, and is refused after the sign-out."""
+    """`buf curl` with server reflection calls all seven RPCs, and is refused after the sign-out."""
     buf = Buf(dev)
     email = "grace@example.com"
     registered = await buf.call("Register", fullName="Grace Hopper", username="grace", email=email)
@@ -133,8 +133,11 @@ async def test_buf_curl_goes_through_every_rpc(dev: WatchwordProcess) -> None:
     live = await buf.call("ValidateSession", sessionToken=token)
     assert live["session"]["id"] == signed_in["session"]["id"]
     assert live["user"]["fullName"] == "Grace Hopper"
-    assert await buf.call("GetRoles", sessionToken=token) == {}
-    assert await buf.call("GetRoles", userId=registered["userId"]) == {}
+    for target in ({"sessionToken": token}, {"userId": registered["userId"]}):
+        assert set(await buf.call("GetRoles", **target)) == {"asOfTime"}
+    batch = await buf.call("BatchValidateSessions", sessionTokens=[token, "none"])
+    assert batch["results"][0]["session"] == live["session"]
+    assert batch["results"][1] == {"errorReason": "ERROR_REASON_SESSION_INVALID"}
     revoked = await buf.call("Revoke", sessionToken=token)
     assert revoked["revokedCount"] == 1
     assert revoked["changeToken"].startswith("wwc_")

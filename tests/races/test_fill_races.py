@@ -88,6 +88,7 @@ class NotedCache:
         self.lane = cache.lane
         self.begin_fill = cache.begin_fill
         self.clear = cache.clear
+        self.take_seen = cache.take_seen
 
     def fill(self, ticket: FillTicket, live: LiveSession, **messages: bytes) -> None:
         self._point.fills += 1
