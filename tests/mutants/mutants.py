@@ -356,10 +356,10 @@ LATE_TICKET = Mutant(
     (
         Change(
             "transport/auth_service.py",
-            "        ticket = None if cache is None else cache.begin_fill()\n"
+            "        fill = self._begin_fill()\n"
             "        live = await sessions.live_session(self._ctx, token)\n",
             "        live = await sessions.live_session(self._ctx, token)\n"
-            "        ticket = None if cache is None else cache.begin_fill()\n",
+            "        fill = self._begin_fill()\n",
         ),
     ),
     (FILLS,),

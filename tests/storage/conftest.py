@@ -1,5 +1,6 @@
-"""Databases and connections for the tests of storage/."""
+"""Databases, connections and the log for the tests of storage/."""
 
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
@@ -7,6 +8,7 @@ import asyncpg
 import pytest
 
 from tests.support.postgres import DatabaseServer
+from watchword.observability.logging import LogSettings, configure_logging
 from watchword.storage.transactions import PgTx
 
 # What a test left open, so that it holds no lock.
@@ -22,6 +24,14 @@ TABLES = """
 """
 CALM = "UPDATE installation SET eight_digits_until_us = 0, long_codes_until_us = 0"
 Connect = Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
+
+
+@pytest.fixture
+def log() -> io.StringIO:
+    """What is logged."""
+    stream = io.StringIO()
+    configure_logging(LogSettings(format="json"), stream=stream)
+    return stream
 
 
 @pytest.fixture

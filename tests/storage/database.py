@@ -1,5 +1,7 @@
 """PgDatabase, the use cases' context and rows to begin with, as the tests of storage/ need them."""
 
+import io
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -118,3 +120,9 @@ def new_challenge(name: str = "ada", *, form: int = 6, **signs_in: object) -> Ne
         nonce=new_nonce(),
     )
     return NewChallenge(source, form, LIFETIME, **signs_in)  # type: ignore[arg-type]  # ids
+
+
+def events(log: io.StringIO, event: str) -> list[dict[str, object]]:
+    """The records of this event."""
+    records = [json.loads(line) for line in log.getvalue().splitlines()]
+    return [record for record in records if record["event"] == event]

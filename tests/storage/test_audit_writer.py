@@ -3,40 +3,24 @@
 import asyncio
 import contextlib
 import io
-import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import asyncpg
 import pytest
 
-from tests.storage.database import open_database
+from tests.storage.database import events, open_database
 from tests.support.cutting_proxy import Cut, CuttingProxy
 from watchword.audit.model import Action, Event, Outcome, Target, TargetKind
 from watchword.audit.refusals import Refusals
 from watchword.crypto import new_id
 from watchword.jobs import audit_writer
 from watchword.jobs.audit_writer import BATCH, AuditWriter
-from watchword.observability.logging import LogSettings, configure_logging
 from watchword.storage.migrate import migrate
 
 Sql = asyncpg.Connection
 
 COMMIT = "COMMIT;"
-
-
-@pytest.fixture
-def log() -> io.StringIO:
-    """What is logged."""
-    stream = io.StringIO()
-    configure_logging(LogSettings(format="json"), stream=stream)
-    return stream
-
-
-def events(log: io.StringIO, event: str) -> list[dict[str, object]]:
-    """The records of this event."""
-    records = [json.loads(line) for line in log.getvalue().splitlines()]
-    return [record for record in records if record["event"] == event]
 
 
 def refused(name: int | str = "ada") -> Event:

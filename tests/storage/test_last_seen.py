@@ -1,9 +1,7 @@
 """When a session was last seen: what the statements go by, and the writer on a real database."""
 
 import asyncio
-import contextlib
 import io
-import json
 import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -12,8 +10,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from tests.storage.conftest import Connect
-from tests.storage.database import HOUR, open_database
+from tests.storage.database import HOUR, events, open_database
 from tests.storage.test_statements import VERIFIER, stored_session, stored_user
 from tests.support.age import age
 from tests.support.cutting_proxy import Cut, CuttingProxy
@@ -21,12 +18,11 @@ from tests.support.running import Statements
 from watchword.crypto import new_id
 from watchword.jobs import last_seen_writer
 from watchword.jobs.last_seen_writer import LastSeenWriter
-from watchword.observability.logging import LogSettings, configure_logging
 from watchword.sessions.last_seen import LastSeen
 from watchword.storage import migrate as migrate_module
 from watchword.storage.migrate import known_migrations, migrate
 from watchword.storage.sessions import SessionStore
-from watchword.storage.transactions import PgTx
+from watchword.storage.transactions import PgDatabase, PgTx
 
 Sql = asyncpg.Connection
 
@@ -62,20 +58,6 @@ async def seen_by(sql: Sql, ids: Sequence[UUID]) -> tuple[LastSeen, datetime]:
     for session_id in ids:
         assert last_seen.note(session_id, stored=now - HOUR, seen=now)
     return last_seen, now
-
-
-@pytest.fixture
-def log() -> io.StringIO:
-    """What is logged."""
-    stream = io.StringIO()
-    configure_logging(LogSettings(format="json"), stream=stream)
-    return stream
-
-
-def events(log: io.StringIO, event: str) -> list[dict[str, object]]:
-    """The records of this event."""
-    records = [json.loads(line) for line in log.getvalue().splitlines()]
-    return [record for record in records if record["event"] == event]
 
 
 async def test_an_idle_session_is_not_found(tx: PgTx, database_url: str) -> None:
@@ -147,28 +129,30 @@ async def test_a_revoked_session_stays_as_it_was(tx: PgTx, sql: Sql, database_ur
 
 
 async def test_two_writers_at_once_end_no_session_and_no_writer(
-    tx: PgTx, sql: Sql, connect: Connect
+    database_url: str, tx: PgTx, sql: Sql
 ) -> None:
     """Each of two writes the same 100 sessions 20 times, in an order of its own: the latest time
     stands, and none waits for the other for ever. A small table is read through, so that they may
-    deadlock; then a batch is sent again, as `run_statement` does.
+    deadlock; then `run_statement` sends the batch again.
     """
     ids = await sessions_of(tx, 100)
     start = await now_of(sql) - HOUR
     await sql.execute("UPDATE sessions SET last_seen_time = $1", start - HOUR)
 
-    async def write(chance: random.Random, tx: PgTx) -> None:
+    async def note(database: PgDatabase, seen: dict[UUID, datetime]) -> None:
+        await database.run_statement(lambda tx: tx.sessions.note_seen(seen, period=timedelta(0)))
+
+    async def write(chance: random.Random, database: PgDatabase) -> None:
         for number in range(1, 21):
             order = chance.sample(ids, len(ids))
-            seen = dict.fromkeys(order, start + number * SECOND)
-            while True:
-                with contextlib.suppress(asyncpg.DeadlockDetectedError):
-                    await tx.sessions.note_seen(seen, period=timedelta(0))
-                    break
+            await note(database, dict.fromkeys(order, start + number * SECOND))
 
-    writers = [PgTx(await connect()) for _ in range(2)]  # type: ignore[arg-type]  # as in `tx`
-    async with asyncio.timeout(60):
-        await asyncio.gather(*(write(random.Random(n), tx) for n, tx in enumerate(writers)))
+    async with (
+        open_database(database_url) as one,
+        open_database(database_url) as other,
+        asyncio.timeout(60),
+    ):
+        await asyncio.gather(write(random.Random(0), one), write(random.Random(1), other))
     assert {await stored(sql, session_id) for session_id in ids} == {start + 20 * SECOND}
 
 

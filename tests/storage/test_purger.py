@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import io
-import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -12,7 +11,14 @@ import asyncpg
 import pytest
 
 from tests.storage.budgets import by_id, live
-from tests.storage.database import HOUR, new_challenge, new_registration, open_database, subject
+from tests.storage.database import (
+    HOUR,
+    events,
+    new_challenge,
+    new_registration,
+    open_database,
+    subject,
+)
 from tests.support.age import age
 from watchword.audit.model import Action, AuditSettings, Event
 from watchword.changes.model import Change, ChangeKind
@@ -20,7 +26,6 @@ from watchword.crypto import SLOTS, new_id
 from watchword.jobs import purger
 from watchword.jobs.purger import REST_MIN_SECONDS, Purger, PurgeSettings
 from watchword.login.ports import PURGE_BATCH
-from watchword.observability.logging import LogSettings, configure_logging
 from watchword.sessions.model import Client, NewSession
 from watchword.storage.migrate import migrate
 from watchword.storage.transactions import PgDatabase, PgTx
@@ -31,20 +36,6 @@ Sql = asyncpg.Connection
 SETTINGS = PurgeSettings.model_construct(
     interval=timedelta(seconds=0.05), retention=HOUR, session_retention=HOUR
 )
-
-
-@pytest.fixture
-def log() -> io.StringIO:
-    """What is logged."""
-    stream = io.StringIO()
-    configure_logging(LogSettings(format="json"), stream=stream)
-    return stream
-
-
-def events(log: io.StringIO, event: str) -> list[dict[str, object]]:
-    """The records of this event."""
-    records = [json.loads(line) for line in log.getvalue().splitlines()]
-    return [record for record in records if record["event"] == event]
 
 
 @contextlib.asynccontextmanager

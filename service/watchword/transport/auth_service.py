@@ -1,5 +1,7 @@
 """watchword.v1.AuthService: each method is parse, call, convert."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -115,13 +117,10 @@ class AuthService:
         self, request: pb.BatchValidateSessionsRequest, _caller: str
     ) -> pb.BatchValidateSessionsResponse:
         check(request)
-        cache = self._ctx.cache
-        ticket = None if cache is None else cache.begin_fill()
+        fill = self._begin_fill()
         checked = await sessions.live_sessions(self._ctx, request.session_tokens)
-        if cache is not None and ticket is not None:
-            for live in checked.sessions:
-                if live is not None:
-                    _fill(cache, ticket, live)
+        for live in filter(None, checked.sessions):
+            fill(live)
         return pb.BatchValidateSessionsResponse(
             results=map(convert.session_result, checked.sessions),
             as_of_time=convert.optional_timestamp(checked.as_of_time),
@@ -129,12 +128,18 @@ class AuthService:
 
     async def _live(self, token: str) -> LiveSession:
         """Returns the token's live session, which the cache then has; raises SessionInvalid."""
+        fill = self._begin_fill()
+        live = await sessions.live_session(self._ctx, token)
+        fill(live)
+        return live
+
+    def _begin_fill(self) -> Callable[[LiveSession], None]:
+        """Begins a miss, before the database is asked; what it returns hands over what was read."""
         cache = self._ctx.cache
         ticket = None if cache is None else cache.begin_fill()
-        live = await sessions.live_session(self._ctx, token)
-        if cache is not None and ticket is not None:
-            _fill(cache, ticket, live)
-        return live
+        if cache is None or ticket is None:
+            return lambda _live: None
+        return partial(_fill, cache, ticket)
 
     async def revoke(self, request: pb.RevokeRequest, caller: str) -> pb.RevokeResponse:
         token = check(request)["session_token"]
