@@ -9,10 +9,11 @@ from typing import Final, NoReturn, final
 
 __all__ = [
     "SOURCE_DIGEST",
-    "FillTicket",
     "Gate",
     "KeyRing",
     "Lane",
+    "Refusal",
+    "Turn",
     "is_device_token",
     "new_id",
     "new_nonce",
@@ -73,29 +74,27 @@ class KeyRing:
         """Gives SHA-256 of the secret."""
 
 @final
-class FillTicket:
-    """What a miss holds from before its read until its fill."""
+class Refusal:
+    """A status other than OK that the gate answers with."""
+
+    def __new__(cls, code: int, message: str, details: bytes) -> Refusal:
+        """ValueError unless the message is printable ASCII without `%`."""
 
 @final
-class Lane:
-    """The cache of a gate, its lease, and what both need; times are microseconds since 1970."""
+class Turn:
+    """Sessions that one statement has to read, and who waits for them.
 
-    def __new__(
-        cls,
-        keys: KeyRing,
-        *,
-        callers: Sequence[bytes],
-        bytes_max: int,
-        idle_us: int,
-        report_every_us: int,
-    ) -> Lane: ...
-    def begin_fill(self) -> FillTicket | None:
-        """Gives None while there is no lease."""
+    ValueError once it is over; whoever is not told anything until then is told UNAVAILABLE.
+    """
 
-    def fill(
+    @property
+    def session_ids(self) -> list[bytes]:
+        """Gives those that were not found yet, each once."""
+
+    def found(
         self,
-        ticket: FillTicket,
         *,
+        as_of_time: int,
         session_id: bytes,
         verifier: bytes,
         auth_time: int,
@@ -108,8 +107,42 @@ class Lane:
         epoch: int,
         user: bytes,
         roles: bytes,
-    ) -> bool:
-        """Gives whether it was taken; what may be out of date is not."""
+    ) -> None:
+        """Caches a live session unless it may be out of date, and tells those who wait for it."""
+
+    def end(self, *, as_of_time: int) -> None:
+        """Tells the others that their sessions are not live."""
+
+    def fail(self, refusal: Refusal) -> None:
+        """Tells all who were not told anything."""
+
+@final
+class Lane:
+    """The cache of a gate, its lease, and what both need; times are microseconds since 1970."""
+
+    def __new__(
+        cls,
+        keys: KeyRing,
+        *,
+        callers: Sequence[tuple[bytes, bool]],
+        invalid: Refusal,
+        overloaded: Refusal,
+        unavailable: Refusal,
+        bytes_max: int,
+        idle_us: int,
+        report_every_us: int,
+    ) -> Lane:
+        """Callers: the hash of a service key and whether its caller may validate."""
+
+    @property
+    def wake_fd(self) -> int:
+        """Gives an eventfd that is readable when `take_misses` has something."""
+
+    def take_misses(self, most: int) -> Turn | None:
+        """Takes sessions that calls wait for; to be called before the database is asked."""
+
+    def take_refills(self, most: int) -> Turn | None:
+        """Takes sessions that are to be read again before they are too old, likewise."""
 
     def apply_user(self, *, user_id: bytes, version: int, epoch: int) -> None: ...
     def apply_role(self, *, change_id: bytes) -> None: ...

@@ -19,6 +19,7 @@ from watchword.audit.refusals import Refusals
 from watchword.callers.registry import CallerRegistry
 from watchword.config import Config
 from watchword.crypto import KeyRing
+from watchword.errors import Overloaded, SessionInvalid, StorageUnavailable
 from watchword.gate import Gate, can_listen_on
 from watchword.jobs.audit_writer import AuditWriter
 from watchword.jobs.change_poller import ChangePoller
@@ -40,15 +41,17 @@ from watchword.senders.failover import FailOver
 from watchword.senders.file import FileSender
 from watchword.senders.resend import ResendSender
 from watchword.senders.smtp import SmtpSender
-from watchword.session_cache import GateCache
+from watchword.session_cache import GateCache, GateRefusals
 from watchword.sessions.last_seen import LastSeen
 from watchword.storage.changes import ChangeFeed
 from watchword.storage.pool import Isolation, Pool
 from watchword.storage.probe import DatabaseProbe
 from watchword.storage.transactions import PgDatabase
 from watchword.transport.auth_service import AuthService
+from watchword.transport.errors import status_of
 from watchword.transport.pipeline import Pipeline
 from watchword.transport.server import ApiServer
+from watchword.transport.session_reader import SessionReader
 
 _log = structlog.get_logger(__name__)
 
@@ -106,6 +109,8 @@ class App:
         if self._gate is not None:
             gate_jobs["gate events"] = self._gate.run
         if self._cache is not None:
+            gate_jobs["session reader"] = SessionReader(context, self._cache).run
+        if self._cache is not None and config.gate.cache_mib > 0:
             poller = ChangePoller(
                 ChangeFeed(self._pool),
                 self._cache,
@@ -245,11 +250,17 @@ def _has_gate(config: Config) -> bool:
 def _cache(
     config: Config, keys: KeyRing, callers: CallerRegistry, last_seen: LastSeen
 ) -> GateCache | None:
-    if config.gate.cache_mib == 0 or not _has_gate(config):
+    if not _has_gate(config):
         return None
+    # Without a poller there is no lease, and the database is asked each time.
     return GateCache(
         keys,
         callers,
+        GateRefusals(
+            invalid=status_of(SessionInvalid()),
+            overloaded=status_of(Overloaded()),
+            unavailable=status_of(StorageUnavailable()),
+        ),
         bytes_max=config.gate.cache_mib * 1024 * 1024,
         idle_lifetime=config.session.idle_lifetime,
         report_period=last_seen.period,

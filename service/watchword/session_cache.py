@@ -5,6 +5,7 @@ promise. Everything here is called on the event loop and takes microseconds.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import final
 from uuid import UUID
@@ -14,21 +15,31 @@ from watchword.callers.model import Scope
 from watchword.callers.registry import CallerRegistry
 from watchword.changes.model import Change, ChangeKind
 from watchword.crypto import KeyRing
-from watchword.login.ports import FillTicket, LiveSession
+from watchword.login.ports import EncodedStatus, LiveSession
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _NANOSECONDS = 1_000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateRefusals:
+    """What the gate answers on its own: no live session, no room, no database in time."""
+
+    invalid: EncodedStatus
+    overloaded: EncodedStatus
+    unavailable: EncodedStatus
+
+
 @final
 class GateCache:
-    """Implements login.ports.SessionCache and changes.ports.ChangeSink."""
+    """Implements SessionCache and MissedSessions of login.ports and changes.ports.ChangeSink."""
 
     def __init__(
         self,
         keys: KeyRing,
         callers: CallerRegistry,
+        refusals: GateRefusals,
         *,
         bytes_max: int,
         idle_lifetime: timedelta,
@@ -36,34 +47,28 @@ class GateCache:
     ) -> None:
         self.lane = _core.Lane(
             keys.core,
-            callers=callers.digests(Scope.VALIDATE),
+            callers=[
+                (digest, Scope.VALIDATE in caller.scopes) for digest, caller in callers.by_digest()
+            ],
+            invalid=_refusal(refusals.invalid),
+            overloaded=_refusal(refusals.overloaded),
+            unavailable=_refusal(refusals.unavailable),
             bytes_max=bytes_max,
             idle_us=idle_lifetime // _MICROSECOND,
             report_every_us=report_period // _MICROSECOND,
         )
 
-    def begin_fill(self) -> FillTicket | None:
-        return self.lane.begin_fill()
+    @property
+    def wake_fd(self) -> int:
+        return self.lane.wake_fd
 
-    def fill(
-        self, ticket: FillTicket, live: LiveSession, *, session: bytes, user: bytes, roles: bytes
-    ) -> None:
-        assert isinstance(ticket, _core.FillTicket)
-        self.lane.fill(
-            ticket,
-            session_id=live.session.id.bytes,
-            verifier=live.verifier,
-            auth_time=_microseconds(live.session.auth_time),
-            expire_time=_microseconds(live.session.expire_time),
-            session_epoch=live.session_epoch,
-            last_seen=_microseconds(live.last_seen_time),
-            session=session,
-            user_id=live.user.id.bytes,
-            version=live.user_version,
-            epoch=live.user.auth_epoch,
-            user=user,
-            roles=roles,
-        )
+    def take_misses(self, most: int) -> "Turn | None":
+        turn = self.lane.take_misses(most)
+        return None if turn is None else Turn(turn)
+
+    def take_refills(self, most: int) -> "Turn | None":
+        turn = self.lane.take_refills(most)
+        return None if turn is None else Turn(turn)
 
     def apply(self, change: Change) -> None:
         if change.user is not None:
@@ -89,6 +94,45 @@ class GateCache:
         self.lane.renew(
             sent_us=sent_ns // _NANOSECONDS, database_time_us=_microseconds(database_time)
         )
+
+
+@final
+class Turn:
+    """Implements login.ports.SessionTurn."""
+
+    def __init__(self, turn: _core.Turn) -> None:
+        self._turn = turn
+
+    @property
+    def session_ids(self) -> list[UUID]:
+        return [UUID(bytes=id) for id in self._turn.session_ids]
+
+    def found(self, live: LiveSession, *, session: bytes, user: bytes, roles: bytes) -> None:
+        self._turn.found(
+            as_of_time=_microseconds(live.as_of_time),
+            session_id=live.session.id.bytes,
+            verifier=live.verifier,
+            auth_time=_microseconds(live.session.auth_time),
+            expire_time=_microseconds(live.session.expire_time),
+            session_epoch=live.session_epoch,
+            last_seen=_microseconds(live.last_seen_time),
+            session=session,
+            user_id=live.user.id.bytes,
+            version=live.user_version,
+            epoch=live.user.auth_epoch,
+            user=user,
+            roles=roles,
+        )
+
+    def end(self, as_of_time: datetime) -> None:
+        self._turn.end(as_of_time=_microseconds(as_of_time))
+
+    def fail(self, status: EncodedStatus) -> None:
+        self._turn.fail(_refusal(status))
+
+
+def _refusal(status: EncodedStatus) -> _core.Refusal:
+    return _core.Refusal(status.code, status.message, status.SerializeToString())
 
 
 def _microseconds(time: datetime) -> int:

@@ -351,20 +351,6 @@ NOT_ELSEWHERE = Mutant(
     (REVOCATION, "tests/races/test_late_replicas.py::test_a_server_that_was_stopped"),
 )
 
-LATE_TICKET = Mutant(
-    "ticket of a fill taken after its read",
-    (
-        Change(
-            "transport/auth_service.py",
-            "        fill = self._begin_fill()\n"
-            "        live = await sessions.live_session(self._ctx, token)\n",
-            "        live = await sessions.live_session(self._ctx, token)\n"
-            "        fill = self._begin_fill()\n",
-        ),
-    ),
-    (FILLS,),
-)
-
 MUTANTS = (
     NO_CONSUME_TIME,
     COUNT_AFTER_COMPARE,
@@ -387,5 +373,4 @@ MUTANTS = (
     FORGETS,
     NOT_HERE,
     NOT_ELSEWHERE,
-    LATE_TICKET,
 )

@@ -12,8 +12,7 @@ REFUSED = pb.SessionResult(error_reason="ERROR_REASON_SESSION_INVALID")
 
 
 async def statements_of_a_batch(app: RunningApp, tokens: list[str]) -> int:
-    """How many statements it costs; the driver asks for types once on each connection before."""
-    await app.client.batch_validate_sessions(tokens)
+    """How many statements it costs."""
     app.statements.clear()
     await app.client.batch_validate_sessions(tokens)
     return len(sent(app))
@@ -23,7 +22,7 @@ async def test_each_token_has_its_result(app: RunningApp) -> None:
     """Live, revoked, of a disabled user, forged, and somebody else's token of that id, in one
     statement, each as ValidateSession answers it.
 
-    Seen to fail without the comparison of verifiers in `live_sessions`.
+    Seen to fail without the comparison of verifiers in `Turn::take`.
     """
     live, revoked, disabled = [await app.sign_in(name) for name in ("ada", "eve", "off")]
     single = await app.client.validate_session(live.session_token)
@@ -49,7 +48,7 @@ async def test_each_token_has_its_result(app: RunningApp) -> None:
 async def test_another_secret_of_a_known_session_is_refused(app: RunningApp) -> None:
     """A token whose tag is right and whose secret is not the session's.
 
-    Seen to fail without the comparison of verifiers in `_verified`.
+    Seen to fail without the comparison of verifiers in `Turn::take`.
     """
     live = await app.sign_in("ada")
     await app.sql("UPDATE sessions SET verifier = decode(repeat('00', 32), 'hex')")

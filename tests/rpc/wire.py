@@ -82,6 +82,12 @@ class Answer:
         return [violation.field for violation in bad_request.field_violations]
 
     @property
+    def retry_after(self) -> float | None:
+        """The seconds of RetryInfo, if there is one."""
+        info: error_details_pb2.RetryInfo = self._detail(error_details_pb2.RetryInfo())
+        return info.retry_delay.ToTimedelta().total_seconds() or None
+
+    @property
     def text(self) -> str:
         """Everything that the caller can read of it."""
         details = [bytes(detail.value).decode("utf-8", "replace") for detail in self.status.details]

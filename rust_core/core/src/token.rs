@@ -50,6 +50,7 @@ impl fmt::Debug for MintedSession {
 }
 
 /// What a token with a right tag says; whether such a session lives is the storage's to know.
+#[derive(Clone)]
 pub struct PresentedSession {
     /// Says which row to compare with.
     pub session_id: Id,

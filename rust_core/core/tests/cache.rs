@@ -6,8 +6,8 @@
 )]
 
 use watchword_core::cache::{
-    Cache, Change, FLOOR_KEPT, Fill, LEASE, Lease, LookUp, MAX_AGE, REPORT_EVERY, SessionFill,
-    Settings, TICK, UserFill,
+    Cache, Change, FLOOR_KEPT, Fill, LEASE, Lease, LookUp, MAX_AGE, REFILL_AFTER, REPORT_EVERY,
+    SessionFill, Settings, TICK, UserFill,
 };
 use watchword_core::{Id, Verifier};
 
@@ -106,6 +106,22 @@ fn verifiers_are_compared_on_every_hit() {
 }
 
 type ChangeFill = fn(&mut Fill<'_>);
+
+/// From an age on one hit asks for another read, and after that read none does.
+#[test]
+fn one_hit_asks_for_a_refill() {
+    let cache = filled(&fill());
+    let asks = |now: i64| cache.look_up(&SESSION, &VERIFIER, now, |hit| hit.refill);
+    assert_eq!(asks(NOW + REFILL_AFTER - 1), LookUp::Hit(false));
+    let old = NOW + REFILL_AFTER;
+    assert_eq!(
+        [asks(old), asks(old)],
+        [LookUp::Hit(true), LookUp::Hit(false)]
+    );
+    assert!(cache.fill(cache.begin_fill(old), &fill(), old));
+    assert_eq!(asks(NOW + MAX_AGE), LookUp::Hit(false));
+    assert_eq!(asks(old + REFILL_AFTER), LookUp::Hit(true));
+}
 
 /// Each lifetime ends a hit at its very microsecond: the read's age, the first role, the absolute
 /// end, the idle end; only the absolute end is a no.

@@ -5,16 +5,17 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName};
 use hyper::{Method, Request, Response};
 use tokio::time::timeout;
 
 use crate::body::{Body, Broken, Sent};
-use crate::connection::InFlight;
+use crate::check::{self, Answer};
+use crate::connection::{InFlight, Shared, pass_on};
 use crate::lane::Lane;
 use crate::route::Check;
-use crate::upstream::Upstream;
-use crate::{request, respond};
+use crate::settings::{ANSWER_MARGIN, DATABASE_BUDGET};
+use crate::{headers, respond};
 
 /// The longest request about one session that is looked at: a session token and a change token.
 const LOOKED_AT_BYTES: usize = 512;
@@ -23,15 +24,16 @@ const BATCH_LOOKED_AT_BYTES: usize = 32 * 1024;
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
-/// Answers a session check from the cache, or has grpc.aio answer it.
+/// Answers a session check from the cache or by a read of Python's, or has grpc.aio answer it.
 pub(crate) async fn answer_check(
     check: Check,
     request: Request<Incoming>,
     call: InFlight,
     lane: &Lane,
-    upstream: &Upstream,
+    shared: &Shared,
 ) -> Result<Response<Body>, Broken> {
-    let plain = is_plain(&request) && may_validate(request.headers(), lane);
+    let may_validate = lane.may_validate(request.headers());
+    let plain = is_plain(&request) && may_validate == Some(true);
     let (head, mut incoming) = request.into_parts();
     let mut read = BytesMut::new();
     // Who takes longer to send a token has grpc.aio's deadlines.
@@ -40,23 +42,31 @@ pub(crate) async fn answer_check(
             .await
             .unwrap_or(Ok(false))?;
     let read = read.freeze();
-    if whole && let Some(answer) = from_cache(check, &read, lane) {
-        return Ok(respond::message(Bytes::from(answer)));
+    if whole {
+        match check::at_once(check, &read, lane) {
+            Answer::Ready(answer) => return Ok(respond::message(Bytes::from(answer))),
+            Answer::Refused(refusal) => return Ok(respond::refused(&refusal)),
+            Answer::Missing => {
+                let patience = database_budget(&head.headers);
+                // Apart, so that a hit does not carry the room that a miss needs.
+                let missed = Box::pin(check::after_read(check, &read, lane, patience)).await;
+                match missed {
+                    Some(Ok(answer)) => return Ok(respond::message(Bytes::from(answer))),
+                    Some(Err(refusal)) => return Ok(respond::refused(&refusal)),
+                    None => {}
+                }
+            }
+            Answer::NotJudged => {}
+        }
     }
     let request = Request::from_parts(head, Sent::begun(read, incoming));
-    upstream.pass_on(request, call).await
+    Box::pin(pass_on(request, call, may_validate.is_some(), lane, shared)).await
 }
 
-fn from_cache(check: Check, body: &[u8], lane: &Lane) -> Option<Vec<u8>> {
-    let message = request::message_of(body)?;
-    match check {
-        Check::Session => {
-            let (token, min_change_token) = request::validate_session(message)?;
-            lane.validate(token, min_change_token)
-        }
-        Check::Sessions => lane.validate_batch(&request::batch_validate_sessions(message)?),
-        Check::Roles => lane.roles(request::get_roles(message)?),
-    }
+/// What a call may spend on the database.
+fn database_budget(headers: &HeaderMap) -> Duration {
+    let left = headers::timeout(headers).map(|left| left.saturating_sub(ANSWER_MARGIN));
+    left.unwrap_or(DATABASE_BUDGET).min(DATABASE_BUDGET)
 }
 
 /// Reads until the end, or until there is more than is looked at; whether that was the end.
@@ -92,17 +102,4 @@ fn is_plain(request: &Request<Incoming>) -> bool {
         && headers
             .get(GRPC_ENCODING)
             .is_none_or(|value| value == "identity")
-}
-
-/// Whether there is exactly one credential, and it is one of a caller that may validate.
-fn may_validate(headers: &HeaderMap, lane: &Lane) -> bool {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let (Some(only), None) = (values.next(), values.next()) else {
-        return false;
-    };
-    let Some((scheme, credential)) = only.to_str().ok().and_then(|text| text.split_once(' '))
-    else {
-        return false;
-    };
-    scheme.eq_ignore_ascii_case("bearer") && lane.may_validate(credential)
 }

@@ -13,6 +13,7 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
 use crate::connection::InFlight;
+use crate::room::Place;
 
 /// Why an answer ended without its end; h2's reason, if there is one, is among its sources.
 #[derive(Debug)]
@@ -92,8 +93,33 @@ pub(crate) struct Passed {
     pub(crate) incoming: Incoming,
     /// When the gate stops waiting for it.
     pub(crate) patience: Option<Pin<Box<Sleep>>>,
+    /// What it takes of grpc.aio's room.
+    pub(crate) place: Option<Place>,
     /// Counts the call as long as it lasts.
     pub(crate) _call: InFlight,
+}
+
+impl Passed {
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(context) else {
+            let patience = self.patience.as_mut();
+            if patience.is_some_and(|patience| patience.as_mut().poll(context).is_ready()) {
+                let cancelled = h2::Error::from(Reason::CANCEL);
+                return Poll::Ready(Some(Err(Broken::new(cancelled))));
+            }
+            return Poll::Pending;
+        };
+        // Trailers are the end, and nobody has to ask for more.
+        if !matches!(&frame, Some(Ok(frame)) if frame.is_data())
+            && let Some(place) = self.place.take()
+        {
+            place.leave();
+        }
+        Poll::Ready(frame.map(|read| read.map_err(Broken::new)))
+    }
 }
 
 impl HttpBody for Body {
@@ -110,23 +136,7 @@ impl HttpBody for Body {
             Self::Text(text) => Pin::new(text)
                 .poll_frame(context)
                 .map_err(|never| match never {}),
-            Self::Passed(passed) => {
-                let polled = Pin::new(&mut passed.incoming).poll_frame(context);
-                match polled {
-                    Poll::Ready(frame) => Poll::Ready(frame.map(|read| read.map_err(Broken::new))),
-                    Poll::Pending => {
-                        let patience = passed.patience.as_mut();
-                        if patience
-                            .is_some_and(|patience| patience.as_mut().poll(context).is_ready())
-                        {
-                            return Poll::Ready(Some(Err(Broken::new(h2::Error::from(
-                                Reason::CANCEL,
-                            )))));
-                        }
-                        Poll::Pending
-                    }
-                }
-            }
+            Self::Passed(passed) => passed.poll_frame(context),
         }
     }
 

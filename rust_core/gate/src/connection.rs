@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body as HttpBody, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -21,6 +21,7 @@ use crate::events::Events;
 use crate::guard::guarded;
 use crate::lane::Lane;
 use crate::metered::Metered;
+use crate::room::Room;
 use crate::route::{Route, Routes};
 use crate::settings::{
     AGE_GRACE, CONNECTION_WINDOW_BYTES, ERROR_RESETS_MAX, FIRST_FRAME_PATIENCE, HEAD_TIMEOUT,
@@ -37,6 +38,7 @@ const PREFACE_BYTES: u64 = 24;
 pub(crate) struct Shared {
     pub(crate) routes: Routes,
     pub(crate) upstream: Upstream,
+    pub(crate) room: Room,
     pub(crate) lane: Option<Arc<Lane>>,
     pub(crate) events: Arc<Events>,
     pub(crate) idle_max: Duration,
@@ -188,21 +190,43 @@ async fn answer(
         return Ok(refuse(request, respond::TOO_MUCH_METADATA).await);
     }
     match (shared.routes.find(request.uri().path()), &shared.lane) {
-        (Route::Check(check), Some(lane)) => {
-            answer_check(check, request, call, lane, &shared.upstream).await
-        }
-        (Route::Upstream | Route::Check(_), _) => {
+        (Route::Check(check), Some(lane)) => answer_check(check, request, call, lane, shared).await,
+        (Route::Upstream, Some(lane)) => {
+            let is_caller = lane.may_validate(request.headers()).is_some();
             let request = request.map(Sent::unread);
-            shared.upstream.pass_on(request, call).await
+            pass_on(request, call, is_caller, lane, shared).await
+        }
+        (Route::Aside | Route::Upstream | Route::Check(_), _) => {
+            let request = request.map(Sent::unread);
+            shared.upstream.pass_on(request, call, None).await
         }
         (Route::Unknown, _) => Ok(refuse(request, respond::UNIMPLEMENTED).await),
     }
 }
 
-/// Answers with a status once the client's first message has begun: grpc.aio's client takes an end
-/// that comes while it still writes for an INTERNAL of its own.
-async fn refuse(request: Request<Incoming>, status: respond::Status) -> Response<Body> {
+/// Passes a call on if there is room for it.
+pub(crate) async fn pass_on(
+    request: Request<Sent>,
+    call: InFlight,
+    is_caller: bool,
+    lane: &Lane,
+    shared: &Shared,
+) -> Result<Response<Body>, Broken> {
+    if let Some(place) = shared.room.enter(is_caller) {
+        return shared.upstream.pass_on(request, call, Some(place)).await;
+    }
+    begun(request.into_body()).await;
+    Ok(respond::refused(&lane.refusals.overloaded))
+}
+
+/// Waits until a client's first message has begun: grpc.aio's client takes an end that comes while
+/// it still writes for an INTERNAL of its own.
+async fn begun<B: HttpBody + Unpin>(mut body: B) {
     // Nothing is wanted of the frame, and who sends none has its answer a little later.
-    let _frame = timeout(FIRST_FRAME_PATIENCE, request.into_body().frame()).await;
+    let _frame = timeout(FIRST_FRAME_PATIENCE, body.frame()).await;
+}
+
+async fn refuse(request: Request<Incoming>, status: respond::Status) -> Response<Body> {
+    begun(request.into_body()).await;
     respond::status(status)
 }

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use crate::connection::{Shared, Stage};
 use crate::events::{Event, Events};
 use crate::listener::Sockets;
+use crate::room::Room;
 use crate::route::Routes;
 use crate::runtime::{Share, StartError};
 use crate::settings::Settings;
@@ -46,6 +47,7 @@ impl Gate {
         let shared = Arc::new(Shared {
             routes: Routes::new(settings.services),
             upstream: Upstream::new(settings.upstream, Arc::clone(&events)),
+            room: Room::new(),
             lane: settings.lane,
             events: Arc::clone(&events),
             idle_max: settings.idle_max,

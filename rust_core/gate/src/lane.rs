@@ -1,23 +1,39 @@
-//! What session checks are answered from: keys, callers, the cache and its lease.
+//! What session checks are answered from: keys, callers, the cache and its lease, and the queue of
+//! what Python has to read.
 //!
 //! Python fills it and tells it of changes; the threads of the gate only read.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
+use hyper::header::{AUTHORIZATION, HeaderMap};
 use rustix::time::{ClockId, clock_gettime};
-use watchword_core::cache::{Cache, Change, Fill, Hit, Lease, LookUp, Settings, Ticket};
-use watchword_core::{Id, KeyRing, KnownChange, PresentedSession};
+use watchword_core::cache::{Cache, Change, Fill, Hit, LEASE, Lease, LookUp, Settings};
+use watchword_core::{Id, KeyRing, PresentedSession};
 
 use crate::last_seen::Seen;
-use crate::message::{self, Batch};
+use crate::misses::{Misses, Outcome, Reading, Turn, Waiters};
+use crate::refusal::{Refusal, Refusals};
+
+/// What a lane is told besides the keys.
+pub struct LaneSettings {
+    /// SHA-256 of each service key, as the ring gives it, and whether its caller may validate.
+    /// Secrets of 256 bits whose tags were checked: looking one up tells a guesser nothing.
+    pub callers: HashMap<[u8; 32], bool>,
+    /// What is answered where nothing has to be asked.
+    pub refusals: Refusals,
+    /// The numbers of the cache.
+    pub cache: Settings,
+}
 
 /// The keys of an installation, who may validate, and the sessions that are known.
 pub struct Lane {
-    keys: Arc<KeyRing>,
-    /// SHA-256 of the service keys of callers that may validate, as the ring gives it. Secrets of
-    /// 256 bits whose tags were checked: looking one up tells a guesser nothing.
-    callers: HashSet<[u8; 32]>,
+    pub(crate) keys: Arc<KeyRing>,
+    pub(crate) refusals: Refusals,
+    pub(crate) misses: Misses,
+    callers: HashMap<[u8; 32], bool>,
+    report_every: i64,
     cache: Cache,
     lease: Lease,
     seen: Seen,
@@ -25,38 +41,69 @@ pub struct Lane {
 
 /// When a check is answered; microseconds of the database's clock.
 #[derive(Clone, Copy)]
-struct Moment {
+pub(crate) struct Moment {
     now: i64,
     /// Everything that was committed before it is known.
-    as_of: i64,
+    pub(crate) as_of: i64,
 }
 
 impl Lane {
-    /// A lane without a lease: nothing is answered before the first poll.
-    #[must_use]
-    pub fn new(keys: Arc<KeyRing>, callers: Vec<[u8; 32]>, settings: Settings) -> Self {
-        Self {
+    /// A lane without a lease: everything is a miss before the first poll.
+    ///
+    /// # Errors
+    /// When there is no descriptor left for the queue of misses.
+    pub fn new(keys: Arc<KeyRing>, settings: LaneSettings) -> io::Result<Self> {
+        Ok(Self {
             keys,
-            callers: callers.into_iter().collect(),
-            cache: Cache::new(settings),
+            refusals: settings.refusals,
+            misses: Misses::new()?,
+            callers: settings.callers,
+            report_every: settings.cache.report_every,
+            cache: Cache::new(settings.cache),
             lease: Lease::new(),
             seen: Seen::default(),
-        }
+        })
     }
 
-    /// Begins a miss, before the database is asked; None while there is no lease.
+    /// The eventfd that is readable when [`Lane::take_misses`] has something.
     #[must_use]
-    pub fn begin_fill(&self) -> Option<Ticket> {
-        let now = boottime_us();
-        let time = self.lease.database_now(now)?;
-        self.lease.good(now).then(|| self.cache.begin_fill(time))
+    pub fn wake_fd(&self) -> i32 {
+        self.misses.wake_fd()
     }
 
-    /// Takes what was read since `ticket`; false if it is refused.
-    pub fn fill(&self, ticket: Ticket, fill: &Fill<'_>) -> bool {
-        self.lease
-            .database_now(boottime_us())
-            .is_some_and(|now| self.cache.fill(ticket, fill, now))
+    /// Takes what waits, `most` sessions of it, before the database is asked for them; None if
+    /// nothing does.
+    #[must_use]
+    pub fn take_misses(&self, most: usize) -> Option<Turn> {
+        self.misses.take(most).map(|waiters| self.turn(waiters))
+    }
+
+    /// Takes sessions that are to be read again before they are too old, likewise.
+    #[must_use]
+    pub fn take_refills(&self, most: usize) -> Option<Turn> {
+        let waiters = self.misses.take_refills(most)?;
+        Some(self.turn(waiters))
+    }
+
+    /// Takes a live session that a turn's statement read at `as_of`, a time of the database: caches
+    /// it, and tells those who wait for it.
+    pub fn found(&self, turn: &mut Turn, mut fill: Fill<'_>, as_of: i64) {
+        let (right, wrong) = turn.take(&fill);
+        if !right.are_none() && as_of.saturating_sub(fill.session.last_seen) >= self.report_every {
+            self.seen.push(fill.session.id, as_of);
+            // The cache does not report the same use again.
+            fill.session.last_seen = as_of;
+        }
+        // Before anybody is told: who asks again then finds it.
+        if let (Some(ticket), Some(now)) = (turn.ticket, self.lease.database_now(boottime_us())) {
+            let _refused = self.cache.fill(ticket, &fill, now);
+        }
+        if !right.are_none() {
+            right.tell(&turn.found(&fill, as_of));
+        }
+        if !wrong.are_none() {
+            wrong.tell(&turn.not_found(as_of));
+        }
     }
 
     /// Applies a committed change.
@@ -80,7 +127,7 @@ impl Lane {
         self.lease.renew(sent, database_time);
     }
 
-    /// Takes the sessions that hits found to be reported, each with the database's time, and how
+    /// Takes the sessions that checks found to be reported, each with the database's time, and how
     /// many had no room.
     #[must_use]
     pub fn take_seen(&self) -> (Vec<(Id, i64)>, u64) {
@@ -93,87 +140,22 @@ impl Lane {
         self.cache.bytes()
     }
 
-    /// Whether a service key is that of a caller that may validate.
-    pub(crate) fn may_validate(&self, credential: &str) -> bool {
-        self.keys
-            .parse_service_key(credential)
-            .is_some_and(|digest| self.callers.contains(&digest))
-    }
-
-    /// Answers whose session a token is, knowing at least what the change token says; None where
-    /// Python has to be asked.
-    pub(crate) fn validate(&self, token: &str, min_change_token: Option<&str>) -> Option<Vec<u8>> {
-        let changes = match min_change_token {
-            Some(changes) => self.keys.parse_change_token(changes)?,
-            None => Vec::new(),
+    /// Whether the caller may validate; None without exactly one credential, that of a caller.
+    pub(crate) fn may_validate(&self, headers: &HeaderMap) -> Option<bool> {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let (only, None) = (values.next()?, values.next()) else {
+            return None;
         };
-        self.of_session(token, |hit, as_of| {
-            knows(hit, &changes).then(|| message::validated(hit, as_of))
-        })
-    }
-
-    /// Answers what the user of a session may do; None where Python has to be asked.
-    pub(crate) fn roles(&self, token: &str) -> Option<Vec<u8>> {
-        self.of_session(token, |hit, as_of| Some(message::roles(hit, as_of)))
-    }
-
-    /// Answers for each token whose session it is; None where Python has to be asked for any.
-    pub(crate) fn validate_batch(&self, tokens: &[&str]) -> Option<Vec<u8>> {
-        self.within_lease(|moment| {
-            let mut batch = Batch::new(tokens.len());
-            for token in tokens {
-                // A token that was not minted here is refused for ever, as is a dead session.
-                let Some(presented) = self.keys.parse_session_token(token) else {
-                    batch.refused();
-                    continue;
-                };
-                match self.look_up(&presented, moment, |hit| batch.live(hit)) {
-                    LookUp::Hit(()) => {}
-                    LookUp::Dead => batch.refused(),
-                    LookUp::Miss => return None,
-                }
-            }
-            Some(batch.ended(moment.as_of))
-        })
-    }
-
-    /// Looks one session up; `write` gets the hit and the answer's `as_of_time`.
-    fn of_session<R>(
-        &self,
-        token: &str,
-        write: impl FnOnce(&Hit<'_>, i64) -> Option<R>,
-    ) -> Option<R> {
-        let presented = self.keys.parse_session_token(token)?;
-        self.within_lease(|moment| {
-            match self.look_up(&presented, moment, |hit| write(hit, moment.as_of)) {
-                LookUp::Hit(answer) => answer,
-                LookUp::Dead | LookUp::Miss => None,
-            }
-        })
-    }
-
-    /// Looks a session up, and has a hit reported as seen when it is time for that.
-    fn look_up<R>(
-        &self,
-        presented: &PresentedSession,
-        moment: Moment,
-        read: impl FnOnce(&Hit<'_>) -> R,
-    ) -> LookUp<R> {
-        let (id, verifier) = (&presented.session_id, &presented.verifier);
-        let mut report = false;
-        let found = self.cache.look_up(id, verifier, moment.now, |hit| {
-            report = hit.report_last_seen;
-            read(hit)
-        });
-        if report {
-            self.seen.push(presented.session_id, moment.now);
-        }
-        found
+        let (scheme, credential) = only.to_str().ok()?.split_once(' ')?;
+        // RFC 9110, 11.1: the scheme's case does not matter.
+        let bearer = scheme.eq_ignore_ascii_case("bearer");
+        let digest = self.keys.parse_service_key(credential).filter(|_| bearer)?;
+        self.callers.get(&digest).copied()
     }
 
     /// Answers while the lease is good, which is looked at before and, as the last step, once more:
     /// this thread may have been stopped meanwhile.
-    fn within_lease<R>(&self, answer: impl FnOnce(Moment) -> Option<R>) -> Option<R> {
+    pub(crate) fn within_lease<R>(&self, answer: impl FnOnce(Moment) -> Option<R>) -> Option<R> {
         let asked = boottime_us();
         if !self.lease.good(asked) {
             return None;
@@ -184,16 +166,70 @@ impl Lane {
         };
         answer(moment).filter(|_| self.lease.good(boottime_us()))
     }
-}
 
-/// Whether an answer has these changes in it; of any but the user's own this cache cannot say.
-fn knows(hit: &Hit<'_>, changes: &[KnownChange]) -> bool {
-    changes.iter().all(|change| {
-        change.kind == KnownChange::USER
-            && change.id == *hit.user_id
-            && hit.version >= change.version
-            && hit.epoch >= change.epoch
-    })
+    /// Looks a session up; has a hit reported as seen, and read again, when it is time for that.
+    pub(crate) fn look_up<R>(
+        &self,
+        presented: &PresentedSession,
+        moment: Moment,
+        read: impl FnOnce(&Hit<'_>) -> R,
+    ) -> LookUp<R> {
+        let (id, verifier) = (&presented.session_id, &presented.verifier);
+        let (mut report, mut refill) = (false, false);
+        let found = self.cache.look_up(id, verifier, moment.now, |hit| {
+            (report, refill) = (hit.report_last_seen, hit.refill);
+            read(hit)
+        });
+        if report {
+            self.seen.push(presented.session_id, moment.now);
+        }
+        if refill {
+            self.misses.push_refill(presented.session_id);
+        }
+        found
+    }
+
+    /// Has the database asked for sessions; of each, in its place, what was read. No reading is
+    /// older than the lease: whatever stopped this process meanwhile.
+    pub(crate) async fn read(
+        &self,
+        sessions: &[PresentedSession],
+    ) -> Result<Vec<Arc<Reading>>, Refusal> {
+        loop {
+            let outcomes = self
+                .misses
+                .push(sessions.to_vec())
+                .map_err(|_full| self.refusals.overloaded.clone())?;
+            let mut readings = Vec::with_capacity(outcomes.len());
+            for outcome in outcomes {
+                match outcome.await {
+                    Ok(Outcome::Read(reading)) => readings.push(reading),
+                    Ok(Outcome::Failed(refusal)) => return Err(refusal),
+                    // The turn ended without a word.
+                    Err(_) => return Err(self.refusals.unavailable.clone()),
+                }
+            }
+            let now = boottime_us();
+            if readings
+                .iter()
+                .all(|reading| now.saturating_sub(reading.began) <= LEASE)
+            {
+                return Ok(readings);
+            }
+        }
+    }
+
+    /// To be called before the database is asked.
+    fn turn(&self, waiters: HashMap<Id, Waiters>) -> Turn {
+        let began = boottime_us();
+        let time = self.lease.database_now(began);
+        let ticket = time.filter(|_| self.lease.good(began));
+        Turn {
+            ticket: ticket.map(|time| self.cache.begin_fill(time)),
+            began,
+            waiters,
+        }
+    }
 }
 
 /// Microseconds since boot; unlike the monotonic clock it goes on while the machine sleeps.
@@ -202,4 +238,184 @@ fn boottime_us() -> i64 {
     time.tv_sec
         .saturating_mul(1_000_000)
         .saturating_add(time.tv_nsec.checked_div(1_000).unwrap_or(0))
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    reason = "a test fails by panicking"
+)]
+mod tests {
+    use tokio::runtime::Builder;
+    use watchword_core::cache::{REFILL_AFTER, SessionFill, UserFill};
+
+    use super::*;
+
+    /// Microseconds of the database's clock.
+    const NOW: i64 = 1_800_000_000_000_000;
+    /// A second of room: the lane's time is rounded up, and goes on.
+    const LATER: i64 = NOW + REFILL_AFTER + 1_000_000;
+
+    fn lane() -> Lane {
+        let refusal = |code| Refusal::new(code, "no", b"").unwrap();
+        let settings = LaneSettings {
+            callers: HashMap::new(),
+            refusals: Refusals {
+                invalid: refusal(16),
+                overloaded: refusal(8),
+                unavailable: refusal(14),
+            },
+            cache: Settings::new(1 << 20, i64::MAX / 2),
+        };
+        let keys = Arc::new(KeyRing::new(&[(1, &[1; 32])], &[2; 32]).unwrap());
+        Lane::new(keys, settings).unwrap()
+    }
+
+    fn leased(database_time: i64) -> Lane {
+        let lane = lane();
+        lane.renew(boottime_us(), database_time);
+        lane
+    }
+
+    fn presented(secret: u8) -> PresentedSession {
+        PresentedSession {
+            session_id: [1; 16],
+            key_id: 1,
+            verifier: [secret; 32],
+        }
+    }
+
+    fn fill(last_seen: i64) -> Fill<'static> {
+        let (message, roles, end) = (&b"user"[..], &b"roles"[..], i64::MAX);
+        Fill {
+            user: UserFill {
+                id: [2; 16],
+                version: 1,
+                epoch: 1,
+                end,
+                message,
+                roles,
+            },
+            session: SessionFill {
+                id: [1; 16],
+                verifier: [7; 32],
+                previous: None,
+                auth_time: NOW,
+                expire: i64::MAX,
+                epoch: 1,
+                last_seen,
+                message: b"session",
+            },
+        }
+    }
+
+    fn hit(lane: &Lane, secret: u8) -> Option<LookUp<()>> {
+        lane.within_lease(|moment| Some(lane.look_up(&presented(secret), moment, |_| ())))
+    }
+
+    /// Asks for a session with each secret; `answer` is Python. Whether each was live, or failed.
+    fn ask(lane: &Lane, secrets: &[u8], answer: impl FnOnce(Turn)) -> Option<Vec<bool>> {
+        let sessions: Vec<PresentedSession> = secrets.iter().copied().map(presented).collect();
+        let python = async { answer(lane.take_misses(9).unwrap()) };
+        let both = async { tokio::join!(biased; lane.read(&sessions), python) };
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let readings = runtime.block_on(both).0.ok()?;
+        Some(
+            readings
+                .iter()
+                .map(|reading| reading.live().is_some())
+                .collect(),
+        )
+    }
+
+    /// One read answers all who wait, each by its own secret, and is what the next look-up hits.
+    #[test]
+    fn a_read_answers_whose_secret_it_is() {
+        let lane = leased(NOW);
+        let live = ask(&lane, &[7, 8, 7], |mut turn| {
+            assert_eq!(turn.session_ids().count(), 1);
+            lane.found(&mut turn, fill(NOW), NOW);
+            turn.end(NOW);
+        });
+        assert_eq!(live, Some(vec![true, false, true]));
+        assert_eq!(hit(&lane, 7), Some(LookUp::Hit(())));
+        assert_eq!(hit(&lane, 8), Some(LookUp::Miss));
+    }
+
+    /// What was not found is not live, and nothing is kept of it.
+    #[test]
+    fn what_is_not_found_is_not_live() {
+        let lane = leased(NOW);
+        assert_eq!(ask(&lane, &[7], |turn| turn.end(NOW)), Some(vec![false]));
+        assert_eq!(hit(&lane, 7), Some(LookUp::Miss));
+    }
+
+    /// A read that failed, and a turn that ended without a word, are no answer.
+    #[test]
+    fn a_failed_read_is_no_answer() {
+        let lane = leased(NOW);
+        let refusal = lane.refusals.unavailable.clone();
+        assert_eq!(ask(&lane, &[7], |turn| turn.fail(&refusal)), None);
+        assert_eq!(ask(&lane, &[7], drop), None);
+    }
+
+    /// Without a lease the read is answered, and nothing is kept of it.
+    #[test]
+    fn without_a_lease_nothing_is_kept() {
+        let lane = lane();
+        let live = ask(&lane, &[7], |mut turn| {
+            lane.found(&mut turn, fill(NOW), NOW);
+        });
+        assert_eq!(live, Some(vec![true]));
+        lane.renew(boottime_us(), NOW);
+        assert_eq!(hit(&lane, 7), Some(LookUp::Miss));
+    }
+
+    /// A change that was applied after the turn was taken refuses its fill.
+    #[test]
+    fn a_fill_is_not_newer_than_its_turn() {
+        let lane = leased(NOW);
+        ask(&lane, &[7], |mut turn| {
+            lane.clear();
+            lane.renew(boottime_us(), NOW);
+            lane.found(&mut turn, fill(NOW), NOW);
+        });
+        assert_eq!(hit(&lane, 7), Some(LookUp::Miss));
+    }
+
+    /// A miss is a use of its session, a wrong secret and a refill are none.
+    #[test]
+    fn only_who_has_the_secret_uses_a_session() {
+        let lane = leased(NOW);
+        let old = NOW - lane.report_every;
+        for (secret, seen) in [(8, vec![]), (7, vec![([1; 16], NOW)])] {
+            ask(&lane, &[secret], |mut turn| {
+                lane.found(&mut turn, fill(old), NOW);
+            });
+            assert_eq!(lane.take_seen().0, seen);
+        }
+        // Reported once: the hit that follows has nothing to add.
+        assert_eq!(hit(&lane, 7), Some(LookUp::Hit(())));
+        assert_eq!(lane.take_seen().0, []);
+    }
+
+    /// A hit on an old read queues it to be read again, which makes it young.
+    #[test]
+    fn an_old_hit_is_read_again() {
+        let lane = leased(NOW);
+        ask(&lane, &[7], |mut turn| {
+            lane.found(&mut turn, fill(NOW), NOW);
+        });
+        assert_eq!(hit(&lane, 7), Some(LookUp::Hit(())));
+        assert!(lane.take_refills(9).is_none());
+        lane.renew(boottime_us(), LATER);
+        assert_eq!(hit(&lane, 7), Some(LookUp::Hit(())));
+        let mut turn = lane.take_refills(9).unwrap();
+        lane.found(&mut turn, fill(NOW), LATER);
+        turn.end(LATER);
+        lane.renew(boottime_us(), LATER + REFILL_AFTER);
+        assert_eq!(hit(&lane, 7), Some(LookUp::Hit(())));
+        assert_eq!(lane.take_seen().0, []);
+    }
 }

@@ -6,6 +6,7 @@
 
 mod answer;
 mod body;
+mod check;
 mod connection;
 mod events;
 mod gate;
@@ -16,8 +17,11 @@ mod last_seen;
 mod listener;
 mod message;
 mod metered;
+mod misses;
+mod refusal;
 mod request;
 mod respond;
+mod room;
 mod route;
 mod runtime;
 mod settings;
@@ -25,6 +29,8 @@ mod upstream;
 
 pub use events::{Event, EventKind};
 pub use gate::Gate;
-pub use lane::Lane;
+pub use lane::{Lane, LaneSettings};
+pub use misses::Turn;
+pub use refusal::{Refusal, Refusals};
 pub use runtime::StartError;
 pub use settings::Settings;

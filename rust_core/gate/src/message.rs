@@ -26,20 +26,38 @@ const FIELD_BYTES_MAX: usize = 1 + VARINT_BYTES_MAX;
 /// What room is made for in each result of a batch; a longer one makes the answer grow.
 const RESULT_BYTES: usize = 512;
 
+/// The encoded messages of a live session, as they were filled or read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts<'a> {
+    pub(crate) session: &'a [u8],
+    pub(crate) user: &'a [u8],
+    pub(crate) roles: &'a [u8],
+}
+
+impl<'a> From<&Hit<'a>> for Parts<'a> {
+    fn from(hit: &Hit<'a>) -> Self {
+        Self {
+            session: hit.session,
+            user: hit.user,
+            roles: hit.roles,
+        }
+    }
+}
+
 /// Writes a `ValidateSessionResponse` with its prefix; `as_of` in microseconds since 1970.
-pub(crate) fn validated(hit: &Hit<'_>, as_of: i64) -> Vec<u8> {
-    let size = hit.session.len().saturating_add(hit.user.len());
+pub(crate) fn validated(parts: Parts<'_>, as_of: i64) -> Vec<u8> {
+    let size = parts.session.len().saturating_add(parts.user.len());
     let mut answer = begun(size.saturating_add(2 * FIELD_BYTES_MAX));
-    write_field(&mut answer, SESSION, hit.session);
-    write_field(&mut answer, USER, hit.user);
+    write_field(&mut answer, SESSION, parts.session);
+    write_field(&mut answer, USER, parts.user);
     write_time(&mut answer, AS_OF_TIME, as_of);
     ended(answer)
 }
 
 /// Writes a `GetRolesResponse` with its prefix: what was filled, and the time.
-pub(crate) fn roles(hit: &Hit<'_>, as_of: i64) -> Vec<u8> {
-    let mut answer = begun(hit.roles.len());
-    answer.extend_from_slice(hit.roles);
+pub(crate) fn roles(parts: Parts<'_>, as_of: i64) -> Vec<u8> {
+    let mut answer = begun(parts.roles.len());
+    answer.extend_from_slice(parts.roles);
     write_time(&mut answer, AS_OF_TIME, as_of);
     ended(answer)
 }
@@ -53,12 +71,12 @@ impl Batch {
     }
 
     /// The next token's session is live.
-    pub(crate) fn live(&mut self, hit: &Hit<'_>) {
-        let size = field_size(hit.session).saturating_add(field_size(hit.user));
+    pub(crate) fn live(&mut self, parts: Parts<'_>) {
+        let size = field_size(parts.session).saturating_add(field_size(parts.user));
         self.0.push(RESULTS);
         write_length(&mut self.0, size);
-        write_field(&mut self.0, SESSION, hit.session);
-        write_field(&mut self.0, USER, hit.user);
+        write_field(&mut self.0, SESSION, parts.session);
+        write_field(&mut self.0, USER, parts.user);
     }
 
     /// The next token is that of no live session, for ever.
@@ -146,26 +164,21 @@ mod tests {
     const TIME: i64 = 1_700_000_000_000_001;
     const WRITTEN: &[u8] = b"\x08\x80\xe2\xcf\xaa\x06\x10\xe8\x07";
 
-    fn hit<'a>(session: &'a [u8], user: &'a [u8], roles: &'a [u8]) -> Hit<'a> {
-        Hit {
+    fn parts<'a>(session: &'a [u8], user: &'a [u8], roles: &'a [u8]) -> Parts<'a> {
+        Parts {
             session,
             user,
             roles,
-            user_id: &[0; 16],
-            auth_time: 0,
-            version: 0,
-            epoch: 0,
-            report_last_seen: false,
         }
     }
 
     /// The answer is the message, with lengths of one and of two bytes and a time of nothing.
     #[test]
     fn a_validated_session() {
-        let answer = validated(&hit(b"se", b"us", b"ro"), TIME);
+        let answer = validated(parts(b"se", b"us", b"ro"), TIME);
         let message = [b"\x0a\x02se\x12\x02us\x1a\x09", WRITTEN].concat();
         assert_eq!(message_of(&answer), Some(&*message));
-        let epoch = validated(&hit(b"", &[7; 300], b""), 0);
+        let epoch = validated(parts(b"", &[7; 300], b""), 0);
         let message = [&b"\x0a\x00\x12\xac\x02"[..], &[7; 300], b"\x1a\x00"].concat();
         assert_eq!(message_of(&epoch), Some(&*message));
     }
@@ -173,7 +186,7 @@ mod tests {
     /// Before 1970 the seconds are negative and the rest is not.
     #[test]
     fn an_early_time() {
-        let answer = roles(&hit(b"", b"", b"ro"), -1);
+        let answer = roles(parts(b"", b"", b"ro"), -1);
         let message =
             b"ro\x1a\x11\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x10\x98\x8c\xeb\xdc\x03";
         assert_eq!(message_of(&answer), Some(&message[..]));
@@ -183,9 +196,9 @@ mod tests {
     #[test]
     fn a_batch() {
         let mut batch = Batch::new(3);
-        batch.live(&hit(b"se", b"us", b""));
+        batch.live(parts(b"se", b"us", b""));
         batch.refused();
-        batch.live(&hit(&[1; 127], &[2; 128], b""));
+        batch.live(parts(&[1; 127], &[2; 128], b""));
         let message = [
             &b"\x0a\x08\x0a\x02se\x12\x02us\x0a\x02\x18\x04\x0a\x84\x02\x0a\x7f"[..],
             &[1; 127],

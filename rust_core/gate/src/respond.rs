@@ -9,6 +9,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use crate::body::Body;
+use crate::refusal::Refusal;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -31,6 +32,13 @@ pub(crate) fn status(Status(code, message): Status) -> Response<Body> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(GRPC_STATUS, HeaderValue::from_static(code));
     headers.insert(GRPC_MESSAGE, HeaderValue::from_static(message));
+    response
+}
+
+/// Makes a response of a refusal, likewise.
+pub(crate) fn refused(refusal: &Refusal) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.headers_mut() = refusal.headers();
     response
 }
 

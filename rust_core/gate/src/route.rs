@@ -3,6 +3,9 @@
 
 const CHECKS_SERVICE: &str = "watchword.v1.AuthService";
 
+/// Packages that gRPC itself has defined.
+const OTHERS: &str = "grpc.";
+
 /// A method that asks about sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Check {
@@ -17,8 +20,10 @@ pub(crate) enum Check {
 /// Where a call goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// To grpc.aio.
+    /// To grpc.aio, while there is room.
     Upstream,
+    /// To grpc.aio, always: health and reflection, whose streams last and which ask no database.
+    Aside,
     /// To the cache first, where there is one.
     Check(Check),
     /// Nowhere: no service of this listener.
@@ -49,6 +54,7 @@ impl Routes {
             (CHECKS_SERVICE, "ValidateSession") => Route::Check(Check::Session),
             (CHECKS_SERVICE, "BatchValidateSessions") => Route::Check(Check::Sessions),
             (CHECKS_SERVICE, "GetRoles") => Route::Check(Check::Roles),
+            _ if service.starts_with(OTHERS) => Route::Aside,
             _ => Route::Upstream,
         }
     }
@@ -68,10 +74,10 @@ mod tests {
             "/a.v1.Auth/Get",
             "/a.v1.Auth/ValidateSession",
             "/a.v1.Auth/",
-            "/grpc.health.v1.Health/Watch",
         ] {
             assert_eq!(routes.find(path), Route::Upstream, "{path}");
         }
+        assert_eq!(routes.find("/grpc.health.v1.Health/Watch"), Route::Aside);
         for path in [
             "",
             "/",

@@ -58,6 +58,20 @@ pub(crate) const EVENTS_MAX: usize = 256;
 /// Sessions that wait for Python to store that they were seen, 24 bytes each; the same.
 pub(crate) const SEEN_MAX: usize = 8_192;
 
+/// Sessions that wait for the database; a call that would make it more is refused.
+pub(crate) const WAITING_MAX: usize = 2_048;
+/// Sessions that wait to be read again, 16 bytes each.
+pub(crate) const REFILLS_MAX: usize = 65_536;
+/// What a call may spend on the database, the rest of its time is for the way back; without a
+/// deadline it has this one. The same as for a call of Python's.
+pub(crate) const DATABASE_BUDGET: Duration = Duration::from_secs(2);
+pub(crate) const ANSWER_MARGIN: Duration = Duration::from_millis(100);
+/// Calls of known callers that are passed on at once, and of everybody else.
+pub(crate) const CALLS_MAX: usize = 256;
+pub(crate) const STRANGERS_CALLS_MAX: usize = 32;
+/// How long a call that its client gave up is taken to go on in grpc.aio.
+pub(crate) const CANCEL_HOLD: Duration = Duration::from_millis(250);
+
 /// What a gate is told; [`Settings::new`] has the limits' defaults.
 #[derive(Clone)]
 pub struct Settings {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use h2::Reason;
-use hyper::body::Incoming;
+use hyper::body::{Body as HttpBody, Incoming};
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper::http::uri::{Authority, Parts, Scheme};
 use hyper::{Request, Response, Uri};
@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use crate::body::{Body, Broken, Passed, Sent};
 use crate::connection::InFlight;
 use crate::events::{EventKind, Events};
+use crate::room::Place;
 use crate::settings::{
     CONNECT_TIMEOUT, DEADLINE_GRACE, STREAM_WINDOW_BYTES, UPSTREAM_HEADERS_MAX_BYTES,
     UPSTREAM_WINDOW_BYTES,
@@ -47,6 +48,7 @@ impl Upstream {
         &self,
         mut request: Request<Sent>,
         call: InFlight,
+        mut place: Option<Place>,
     ) -> Result<Response<Body>, Broken> {
         let mut patience = headers::timeout(request.headers())
             .map(|deadline| Box::pin(sleep(deadline.saturating_add(DEADLINE_GRACE))));
@@ -65,9 +67,15 @@ impl Upstream {
             Ok(answer) => {
                 let (mut parts, incoming) = answer.into_parts();
                 headers::clean_response(&mut parts.headers);
+                if incoming.is_end_stream()
+                    && let Some(place) = place.take()
+                {
+                    place.leave();
+                }
                 let body = Body::Passed(Passed {
                     incoming,
                     patience,
+                    place,
                     _call: call,
                 });
                 Ok(Response::from_parts(parts, body))

@@ -1,11 +1,12 @@
 //! `watchword._core.Lane`: Python's side of the session cache.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use watchword_core::cache::{Change, Fill, SessionFill, Settings, Ticket, UserFill};
+use watchword_core::cache::{Change, Fill, SessionFill, Settings, UserFill};
+use watchword_gate::{LaneSettings, Refusals};
 
 use crate::{KeyRing, sized};
 
@@ -13,51 +14,44 @@ use crate::{KeyRing, sized};
 #[pyclass(frozen, module = "watchword._core")]
 pub(crate) struct Lane(pub(crate) Arc<watchword_gate::Lane>);
 
-/// What a miss holds from before its read until its fill.
+/// A status other than OK that the gate answers with.
 #[pyclass(frozen, module = "watchword._core")]
-pub(crate) struct FillTicket(Ticket);
+pub(crate) struct Refusal(watchword_gate::Refusal);
+
+/// Sessions that one statement has to read, and who waits for them.
+#[pyclass(frozen, module = "watchword._core")]
+pub(crate) struct Turn {
+    turn: Mutex<Option<watchword_gate::Turn>>,
+    lane: Arc<watchword_gate::Lane>,
+}
 
 #[pymethods]
-#[allow(
-    clippy::needless_pass_by_value,
-    clippy::too_many_arguments,
-    reason = "the signatures are Python's, and PyO3 hands lists over by value"
-)]
-impl Lane {
+impl Refusal {
     #[new]
-    #[pyo3(signature = (keys, *, callers, bytes_max, idle_us, report_every_us))]
-    fn new(
-        keys: &KeyRing,
-        callers: Vec<Vec<u8>>,
-        bytes_max: usize,
-        idle_us: i64,
-        report_every_us: i64,
-    ) -> PyResult<Self> {
-        let callers: PyResult<Vec<[u8; 32]>> = callers
-            .iter()
-            .map(|digest| sized("digest", digest).copied())
-            .collect();
-        let settings = Settings {
-            report_every: report_every_us,
-            ..Settings::new(bytes_max, idle_us)
-        };
-        let keys = Arc::clone(&keys.0);
-        Ok(Self(Arc::new(watchword_gate::Lane::new(
-            keys, callers?, settings,
-        ))))
+    fn new(code: u16, message: &str, details: &[u8]) -> PyResult<Self> {
+        watchword_gate::Refusal::new(code, message, details)
+            .map(Self)
+            .ok_or_else(|| PyValueError::new_err("message must be printable ASCII without %"))
     }
+}
 
-    fn begin_fill(&self) -> Option<FillTicket> {
-        self.0.begin_fill().map(FillTicket)
+#[pymethods]
+#[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
+impl Turn {
+    #[getter]
+    fn session_ids<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let ids = turn.iter().flat_map(watchword_gate::Turn::session_ids);
+        ids.map(|id| PyBytes::new(py, id)).collect()
     }
 
     #[pyo3(signature = (
-        ticket, *, session_id, verifier, auth_time, expire_time, session_epoch, last_seen, session,
-        user_id, version, epoch, user, roles
+        *, as_of_time, session_id, verifier, auth_time, expire_time, session_epoch, last_seen,
+        session, user_id, version, epoch, user, roles
     ))]
-    fn fill(
+    fn found(
         &self,
-        ticket: &FillTicket,
+        as_of_time: i64,
         session_id: &[u8],
         verifier: &[u8],
         auth_time: i64,
@@ -70,7 +64,7 @@ impl Lane {
         epoch: i64,
         user: &[u8],
         roles: &[u8],
-    ) -> PyResult<bool> {
+    ) -> PyResult<()> {
         let fill = Fill {
             user: UserFill {
                 id: *sized("user_id", user_id)?,
@@ -91,7 +85,85 @@ impl Lane {
                 message: session,
             },
         };
-        Ok(self.0.fill(ticket.0, &fill))
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turn.as_mut().ok_or_else(|| PyValueError::new_err(OVER))?;
+        self.lane.found(turn, fill, as_of_time);
+        Ok(())
+    }
+
+    #[pyo3(signature = (*, as_of_time))]
+    fn end(&self, as_of_time: i64) -> PyResult<()> {
+        self.take()?.end(as_of_time);
+        Ok(())
+    }
+
+    fn fail(&self, refusal: &Refusal) -> PyResult<()> {
+        self.take()?.fail(&refusal.0);
+        Ok(())
+    }
+}
+
+impl Turn {
+    fn take(&self) -> PyResult<watchword_gate::Turn> {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        turn.take().ok_or_else(|| PyValueError::new_err(OVER))
+    }
+}
+
+const OVER: &str = "the turn is over";
+
+#[pymethods]
+#[allow(
+    clippy::needless_pass_by_value,
+    clippy::too_many_arguments,
+    reason = "the signatures are Python's, and PyO3 hands lists over by value"
+)]
+impl Lane {
+    #[new]
+    #[pyo3(signature = (
+        keys, *, callers, invalid, overloaded, unavailable, bytes_max, idle_us, report_every_us
+    ))]
+    fn new(
+        keys: &KeyRing,
+        callers: Vec<(Vec<u8>, bool)>,
+        invalid: &Refusal,
+        overloaded: &Refusal,
+        unavailable: &Refusal,
+        bytes_max: usize,
+        idle_us: i64,
+        report_every_us: i64,
+    ) -> PyResult<Self> {
+        let callers: PyResult<_> = callers
+            .iter()
+            .map(|(digest, may_validate)| Ok((*sized("digest", digest)?, *may_validate)))
+            .collect();
+        let settings = LaneSettings {
+            callers: callers?,
+            refusals: Refusals {
+                invalid: invalid.0.clone(),
+                overloaded: overloaded.0.clone(),
+                unavailable: unavailable.0.clone(),
+            },
+            cache: Settings {
+                report_every: report_every_us,
+                ..Settings::new(bytes_max, idle_us)
+            },
+        };
+        let lane = watchword_gate::Lane::new(Arc::clone(&keys.0), settings)?;
+        Ok(Self(Arc::new(lane)))
+    }
+
+    #[getter]
+    fn wake_fd(&self) -> i32 {
+        self.0.wake_fd()
+    }
+
+    fn take_misses(&self, most: usize) -> Option<Turn> {
+        self.0.take_misses(most).map(|turn| self.turn(turn))
+    }
+
+    fn take_refills(&self, most: usize) -> Option<Turn> {
+        self.0.take_refills(most).map(|turn| self.turn(turn))
     }
 
     #[pyo3(signature = (*, user_id, version, epoch))]
@@ -137,5 +209,14 @@ impl Lane {
     #[getter]
     fn bytes(&self) -> usize {
         self.0.bytes()
+    }
+}
+
+impl Lane {
+    fn turn(&self, turn: watchword_gate::Turn) -> Turn {
+        Turn {
+            turn: Mutex::new(Some(turn)),
+            lane: Arc::clone(&self.0),
+        }
     }
 }

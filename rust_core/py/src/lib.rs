@@ -319,7 +319,7 @@ mod _core {
     #[pymodule_export]
     use super::gate::Gate;
     #[pymodule_export]
-    use super::lane::{FillTicket, Lane};
+    use super::lane::{Lane, Refusal, Turn};
 
     #[pymodule_export]
     use super::{

@@ -80,9 +80,9 @@ class CallerRegistry:
                 raise ValueRejected(f"entry {number} (`{entry.name}`) repeats an earlier key")
             self._callers[digest] = Caller(entry.name, entry.scopes)
 
-    def digests(self, scope: Scope) -> list[bytes]:
-        """Returns the hash of each key that holds the scope, as `parse_service_key` gives it."""
-        return [digest for digest, caller in self._callers.items() if scope in caller.scopes]
+    def by_digest(self) -> Iterable[tuple[bytes, Caller]]:
+        """Returns the hash of each key, as `parse_service_key` gives it, and whose it is."""
+        return self._callers.items()
 
     def authenticate(self, authorization: Sequence[str | bytes], *, scope: Scope) -> Caller:
         """Returns the caller of these `authorization` values, which must be exactly one."""

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from watchword.audit.ports import AuditStore
@@ -26,8 +26,6 @@ from watchword.users.model import User
 from watchword.users.ports import RegistrationStore, UserStore
 
 T = TypeVar("T")
-# What a cache remembers of the moment before a read; nobody else looks at it.
-FillTicket: TypeAlias = object
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +48,49 @@ class LiveSession:
 class SessionCache(Protocol):
     """What answers the next check of a session without the database."""
 
-    def begin_fill(self) -> FillTicket | None:
-        """Begins a miss, before the database is asked; None while nothing may be cached."""
-
-    def fill(
-        self, ticket: FillTicket, live: LiveSession, *, session: bytes, user: bytes, roles: bytes
-    ) -> None:
-        """Takes what was read, and the encoded messages of the answers that it gives."""
-
     def apply(self, change: Change) -> None:
         """Drops what a committed change makes out of date; the next check sees it."""
+
+
+class EncodedStatus(Protocol):
+    """A google.rpc.Status."""
+
+    @property
+    def code(self) -> int: ...
+    @property
+    def message(self) -> str: ...
+    def SerializeToString(self) -> bytes: ...  # noqa: N802 - protobuf's name
+
+
+class SessionTurn(Protocol):
+    """Sessions that one statement has to read; whoever waits for them is told of each once."""
+
+    @property
+    def session_ids(self) -> list[UUID]:
+        """Returns those that were not found yet, each once."""
+
+    def found(self, live: LiveSession, *, session: bytes, user: bytes, roles: bytes) -> None:
+        """Takes a live session, and the encoded messages of the answers that it gives."""
+
+    def end(self, as_of_time: datetime) -> None:
+        """Tells the others that their sessions are not live."""
+
+    def fail(self, status: EncodedStatus) -> None:
+        """Tells all who were not told anything that there was no read."""
+
+
+class MissedSessions(Protocol):
+    """The checks that wait for a read."""
+
+    @property
+    def wake_fd(self) -> int:
+        """Returns an eventfd that is readable when `take_misses` has something."""
+
+    def take_misses(self, most: int) -> SessionTurn | None:
+        """Takes what waits, before the database is asked; None if nothing does."""
+
+    def take_refills(self, most: int) -> SessionTurn | None:
+        """Takes sessions to be read again before what is known of them is too old, likewise."""
 
 
 class LiveSessionStore(Protocol):

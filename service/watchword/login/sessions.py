@@ -1,11 +1,11 @@
 """ValidateSession, Revoke and GetRoles: what a token is asked for.
 
-Every path goes through `live_session`, or `live_sessions` for many: one place decides whether a
+Every path goes through `live_session`, or `live_by_id` for many: one place decides whether a
 session is live.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -54,14 +54,21 @@ async def live_sessions(ctx: LoginContext, tokens: Sequence[str]) -> Checked:
     ids = sorted({one.session_id for one in presented if one is not None})
     if not ids:
         return Checked([None] * len(tokens), None)
-    idle_lifetime = ctx.sessions.idle_lifetime
-    found, time = await ctx.database.run_statement(
-        lambda tx: tx.live_sessions.find_many(ids, idle_lifetime=idle_lifetime)
-    )
+    found, time = await live_by_id(ctx, ids)
     live = [
         None if one is None else _verified(ctx, one, found.get(one.session_id)) for one in presented
     ]
     return Checked(live, time)
+
+
+async def live_by_id(
+    ctx: LoginContext, ids: Sequence[UUID]
+) -> tuple[dict[UUID, LiveSession], datetime]:
+    """Returns those of the sessions that are live, and when; whose secret it is, is not asked."""
+    idle_lifetime = ctx.sessions.idle_lifetime
+    return await ctx.database.run_statement(
+        lambda tx: tx.live_sessions.find_many(ids, idle_lifetime=idle_lifetime)
+    )
 
 
 def _verified(
@@ -71,9 +78,8 @@ def _verified(
     if found is None or not verifier_matches(presented.verifier, found.verifier):
         return None
     seen = found.as_of_time
-    noted = ctx.last_seen.note(found.session.id, stored=found.last_seen_time, seen=seen)
-    # The cache is filled with it and does not report the same use again.
-    return replace(found, last_seen_time=seen) if noted else found
+    ctx.last_seen.note(found.session.id, stored=found.last_seen_time, seen=seen)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

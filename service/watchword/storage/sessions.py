@@ -155,9 +155,10 @@ class LiveSessionStore:
         )
         return None if row is None else _live_session(row)
 
-    # The same for many; $1 slots and $2 ids, each id once, $3 idle lifetime. The roles are joined,
-    # since a sub-query would have to name its slots anew; the row of the time is there when nothing
-    # is found.
+    # The same for many; $1 slots and $2 ids, each id once, $3 idle lifetime. Both come as text[]:
+    # of other arrays the driver asks for the type, with a slow statement on each new connection.
+    # The roles are joined, since a sub-query would have to name its slots anew; the row of the time
+    # is there when nothing is found.
     FIND_MANY = """
         SELECT s.id AS session_id, s.verifier, s.create_time, s.auth_time, s.expire_time,
                s.last_seen_time,
@@ -175,7 +176,7 @@ class LiveSessionStore:
                ) AS permissions
         FROM (SELECT 1) AS always
         LEFT JOIN (
-            unnest($1::smallint[], $2::uuid[]) AS asked (slot, id)
+            unnest($1::text[]::smallint[], $2::text[]::uuid[]) AS asked (slot, id)
             JOIN sessions s ON s.slot = asked.slot AND s.id = asked.id
             JOIN users u ON u.slot = asked.slot AND u.id = s.user_id
             LEFT JOIN user_roles r ON r.slot = asked.slot AND r.user_id = u.id
@@ -189,8 +190,9 @@ class LiveSessionStore:
     async def find_many(
         self, session_ids: Sequence[UUID], *, idle_lifetime: timedelta
     ) -> tuple[dict[UUID, LiveSession], datetime]:
-        slots = [slot_of(session_id) for session_id in session_ids]
-        rows = await self._connection.fetch(self.FIND_MANY, slots, session_ids, idle_lifetime)
+        slots = [str(slot_of(session_id)) for session_id in session_ids]
+        ids = [str(session_id) for session_id in session_ids]
+        rows = await self._connection.fetch(self.FIND_MANY, slots, ids, idle_lifetime)
         found = [_live_session(row) for row in rows if row["session_id"] is not None]
         return {live.session.id: live for live in found}, rows[0]["as_of_time"]
 

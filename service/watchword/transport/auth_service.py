@@ -1,7 +1,5 @@
 """watchword.v1.AuthService: each method is parse, call, convert."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +7,6 @@ from watchword.callers.model import Scope
 from watchword.errors import RequestInvalid, Violation
 from watchword.login import changes, sessions
 from watchword.login.context import LoginContext
-from watchword.login.ports import FillTicket, LiveSession, SessionCache
 from watchword.login.register import RegisterCommand, register
 from watchword.login.send_otp import SendOtpCommand, send_otp
 from watchword.login.verify_otp import VerifyOtpCommand, verify_otp
@@ -106,7 +103,7 @@ class AuthService:
         values = check(request)
         # Whatever it names is satisfied: the answer is read from the database.
         changes.known_changes(self._ctx.keys, values["min_change_token"])
-        live = await self._live(values["session_token"])
+        live = await sessions.live_session(self._ctx, values["session_token"])
         return pb.ValidateSessionResponse(
             session=convert.session(live.session),
             user=convert.user(live.user, live.grants),
@@ -117,29 +114,11 @@ class AuthService:
         self, request: pb.BatchValidateSessionsRequest, _caller: str
     ) -> pb.BatchValidateSessionsResponse:
         check(request)
-        fill = self._begin_fill()
         checked = await sessions.live_sessions(self._ctx, request.session_tokens)
-        for live in filter(None, checked.sessions):
-            fill(live)
         return pb.BatchValidateSessionsResponse(
             results=map(convert.session_result, checked.sessions),
             as_of_time=convert.optional_timestamp(checked.as_of_time),
         )
-
-    async def _live(self, token: str) -> LiveSession:
-        """Returns the token's live session, which the cache then has; raises SessionInvalid."""
-        fill = self._begin_fill()
-        live = await sessions.live_session(self._ctx, token)
-        fill(live)
-        return live
-
-    def _begin_fill(self) -> Callable[[LiveSession], None]:
-        """Begins a miss, before the database is asked; what it returns hands over what was read."""
-        cache = self._ctx.cache
-        ticket = None if cache is None else cache.begin_fill()
-        if cache is None or ticket is None:
-            return lambda _live: None
-        return partial(_fill, cache, ticket)
 
     async def revoke(self, request: pb.RevokeRequest, caller: str) -> pb.RevokeResponse:
         token = check(request)["session_token"]
@@ -151,25 +130,11 @@ class AuthService:
         if "user_id" in values:
             grants, time = await sessions.roles_of_user(self._ctx, values["user_id"])
         else:
-            live = await self._live(values["session_token"])
+            live = await sessions.live_session(self._ctx, values["session_token"])
             grants, time = live.grants, live.as_of_time
-        return pb.GetRolesResponse(
-            roles=grants.roles,
-            permissions=grants.permissions,
-            as_of_time=convert.timestamp(time),
-        )
-
-
-def _fill(cache: SessionCache, ticket: FillTicket, live: LiveSession) -> None:
-    """Hands over what was read, as the messages that the gate puts together with the time."""
-    roles = pb.GetRolesResponse(roles=live.grants.roles, permissions=live.grants.permissions)
-    cache.fill(
-        ticket,
-        live,
-        session=convert.session(live.session).SerializeToString(),
-        user=convert.user(live.user, live.grants).SerializeToString(),
-        roles=roles.SerializeToString(),
-    )
+        response = convert.roles(grants)
+        response.as_of_time.CopyFrom(convert.timestamp(time))
+        return response
 
 
 def _target(values: dict[str, Any]) -> EmailAddress | UUID:

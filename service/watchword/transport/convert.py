@@ -57,6 +57,11 @@ def user(stored: User, grants: Grants) -> resources_pb2.User:
     )
 
 
+def roles(grants: Grants) -> auth_service_pb2.GetRolesResponse:
+    """Returns what somebody may do; the time is still to be set."""
+    return auth_service_pb2.GetRolesResponse(roles=grants.roles, permissions=grants.permissions)
+
+
 def session_result(live: LiveSession | None) -> auth_service_pb2.SessionResult:
     """Returns what a batch answers for one token."""
     if live is None:

@@ -3,7 +3,7 @@
 use super::session::{Entry, Live};
 use super::user::{Data, User};
 use super::{Cache, Shard};
-use crate::sync::{Arc, AtomicI64, Ordering, PoisonError};
+use crate::sync::{Arc, AtomicBool, AtomicI64, Ordering, PoisonError};
 use crate::{Id, Verifier};
 
 /// Taken **before** the read whose result is to be filled.
@@ -93,6 +93,7 @@ impl Cache {
             began: ticket.began,
             last_seen: AtomicI64::new(session.last_seen),
             reported: AtomicI64::new(session.last_seen),
+            refilling: AtomicBool::new(false),
         };
         let kept = self.keep(ticket, session.id, Some(live));
         self.make_room(now);

@@ -42,6 +42,9 @@ use user::User;
 /// How long an answer may come from one read: 60 s. Microseconds.
 pub const MAX_AGE: i64 = 60_000_000;
 
+/// From this age of the read on, a hit asks for it to be made again: 50 s. Microseconds.
+pub const REFILL_AFTER: i64 = 50_000_000;
+
 /// Default of [`Settings::report_every`]: 10 minutes. Microseconds.
 pub const REPORT_EVERY: i64 = 600_000_000;
 
@@ -102,6 +105,9 @@ pub struct Hit<'a> {
     pub epoch: i64,
     /// The caller must report this session's last-seen, which is now: nobody else was told to.
     pub report_last_seen: bool,
+    /// The caller should have the session read again, before its entry is too old to be used:
+    /// nobody else was told to.
+    pub refill: bool,
 }
 
 /// What the cache knows of a session.
@@ -242,6 +248,7 @@ impl Cache {
             version: state.version,
             epoch: state.epoch,
             report_last_seen: live.see(now, self.settings.report_every),
+            refill: live.wants_refill(now),
         }))
     }
 

@@ -2,9 +2,9 @@
 
 use std::mem::size_of;
 
-use super::MAX_AGE;
 use super::table::{Keyed, allocated};
 use super::user::User;
+use super::{MAX_AGE, REFILL_AFTER};
 use crate::sync::{Arc, AtomicBool, AtomicI64, Ordering};
 use crate::{Id, Verifier, verifier_matches};
 
@@ -34,6 +34,8 @@ pub(super) struct Live {
     pub(super) began: i64,
     pub(super) last_seen: AtomicI64,
     pub(super) reported: AtomicI64,
+    /// Somebody was told to read it again.
+    pub(super) refilling: AtomicBool,
 }
 
 impl Entry {
@@ -84,6 +86,13 @@ impl Live {
 
     pub(super) fn is_young(&self, now: i64) -> bool {
         now.saturating_sub(self.began) < MAX_AGE
+    }
+
+    /// True for one caller, once the read is old enough to be made again.
+    pub(super) fn wants_refill(&self, now: i64) -> bool {
+        now.saturating_sub(self.began) >= REFILL_AFTER
+            && !self.refilling.load(Ordering::Relaxed)
+            && !self.refilling.swap(true, Ordering::Relaxed)
     }
 
     pub(super) fn is_idle(&self, now: i64, idle: i64) -> bool {

@@ -1,0 +1,216 @@
+//! What a session check is answered: at once where that can be, after a read of Python's otherwise.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use watchword_core::cache::{Hit, LookUp};
+use watchword_core::{KnownChange, PresentedSession};
+
+use crate::lane::{Lane, Moment};
+use crate::message::{self, Batch, Parts};
+use crate::misses::Reading;
+use crate::refusal::Refusal;
+use crate::request;
+use crate::route::Check;
+
+/// What can be said of a check without waiting.
+pub(crate) enum Answer {
+    /// The encoded answer.
+    Ready(Vec<u8>),
+    /// A no for ever: a token that was not minted here, or a dead session.
+    Refused(Refusal),
+    /// The database has to be asked.
+    Missing,
+    /// grpc.aio says what is wrong with it.
+    NotJudged,
+}
+
+/// Answers a body from the cache.
+pub(crate) fn at_once(check: Check, body: &[u8], lane: &Lane) -> Answer {
+    let answer = match check {
+        Check::Sessions => many_at_once(body, lane),
+        Check::Session | Check::Roles => one_at_once(check, body, lane),
+    };
+    answer.unwrap_or(Answer::NotJudged)
+}
+
+/// Answers a body with what Python reads of it; None where grpc.aio has to be asked.
+pub(crate) async fn after_read(
+    check: Check,
+    body: &[u8],
+    lane: &Lane,
+    patience: Duration,
+) -> Option<Result<Vec<u8>, Refusal>> {
+    let answer = async {
+        match check {
+            Check::Sessions => read_many(body, lane).await,
+            Check::Session | Check::Roles => read_one(check, body, lane).await,
+        }
+    };
+    timeout(patience, answer)
+        .await
+        .unwrap_or_else(|_late| Some(Err(lane.refusals.unavailable.clone())))
+}
+
+fn one_at_once(check: Check, body: &[u8], lane: &Lane) -> Option<Answer> {
+    let (presented, changes) = one_session(check, body, lane)?;
+    let refused = || Answer::Refused(lane.refusals.invalid.clone());
+    let Some(presented) = presented else {
+        return Some(refused());
+    };
+    let found = lane.within_lease(|moment| {
+        Some(lane.look_up(&presented, moment, |hit| {
+            knows(hit, &changes).then(|| write(check, hit.into(), moment.as_of))
+        }))
+    });
+    Some(match found {
+        Some(LookUp::Hit(Some(answer))) => Answer::Ready(answer),
+        Some(LookUp::Dead) => refused(),
+        Some(LookUp::Hit(None) | LookUp::Miss) | None => Answer::Missing,
+    })
+}
+
+async fn read_one(check: Check, body: &[u8], lane: &Lane) -> Option<Result<Vec<u8>, Refusal>> {
+    // A read that begins now knows every change that has a token.
+    let (Some(presented), _) = one_session(check, body, lane)? else {
+        return None;
+    };
+    Some(match lane.read(&[presented]).await {
+        Ok(readings) => match readings.first() {
+            Some(reading) => reading
+                .live()
+                .map(|parts| write(check, parts, reading.as_of))
+                .ok_or_else(|| lane.refusals.invalid.clone()),
+            None => Err(lane.refusals.unavailable.clone()),
+        },
+        Err(refusal) => Err(refusal),
+    })
+}
+
+/// Reads a request about one session: None of a token that was not minted here, and the changes
+/// that the answer has to have in it.
+fn one_session(
+    check: Check,
+    body: &[u8],
+    lane: &Lane,
+) -> Option<(Option<PresentedSession>, Vec<KnownChange>)> {
+    let message = request::message_of(body)?;
+    let (token, changes) = if check == Check::Roles {
+        (request::get_roles(message)?, None)
+    } else {
+        request::validate_session(message)?
+    };
+    let changes = match changes {
+        Some(changes) => lane.keys.parse_change_token(changes)?,
+        None => Vec::new(),
+    };
+    Some((lane.keys.parse_session_token(token), changes))
+}
+
+fn write(check: Check, parts: Parts<'_>, as_of: i64) -> Vec<u8> {
+    if check == Check::Roles {
+        message::roles(parts, as_of)
+    } else {
+        message::validated(parts, as_of)
+    }
+}
+
+/// Whether an answer has these changes in it; of any but the user's own this cache cannot say.
+fn knows(hit: &Hit<'_>, changes: &[KnownChange]) -> bool {
+    changes.iter().all(|change| {
+        change.kind == KnownChange::USER
+            && change.id == *hit.user_id
+            && hit.version >= change.version
+            && hit.epoch >= change.epoch
+    })
+}
+
+/// The sessions of a batch, None for a token that was not minted here.
+type Presented = [Option<PresentedSession>];
+
+/// What was read for a batch, by place.
+type Readings = HashMap<usize, Arc<Reading>>;
+
+fn many_at_once(body: &[u8], lane: &Lane) -> Option<Answer> {
+    let presented = many_sessions(body, lane)?;
+    let known = lane
+        .within_lease(|moment| Some(write_many(&presented, &Readings::new(), Some(moment), lane)));
+    match known {
+        Some(Ok(answer)) => answer.map(Answer::Ready),
+        Some(Err(_)) | None => Some(Answer::Missing),
+    }
+}
+
+async fn read_many(body: &[u8], lane: &Lane) -> Option<Result<Vec<u8>, Refusal>> {
+    let presented = many_sessions(body, lane)?;
+    let nothing = Readings::new();
+    let known = lane
+        .within_lease(|moment| Some(write_many(&presented, &nothing, Some(moment), lane).err()));
+    // Without a lease nothing is known, and the cache is not needed for the rest.
+    let leased = known.is_some();
+    let missing = match known {
+        Some(missing) => missing?,
+        None => write_many(&presented, &nothing, None, lane).err()?,
+    };
+    let sessions: Vec<PresentedSession> = missing
+        .iter()
+        .filter_map(|&at| presented.get(at).cloned().flatten())
+        .collect();
+    let readings = match lane.read(&sessions).await {
+        Ok(readings) => missing.into_iter().zip(readings).collect(),
+        Err(refusal) => return Some(Err(refusal)),
+    };
+    // What was known and is not any more makes a batch that grpc.aio answers.
+    let written = if leased {
+        lane.within_lease(|moment| write_many(&presented, &readings, Some(moment), lane).ok())
+    } else {
+        write_many(&presented, &readings, None, lane).ok()
+    };
+    written.flatten().map(Ok)
+}
+
+fn many_sessions(body: &[u8], lane: &Lane) -> Option<Vec<Option<PresentedSession>>> {
+    let tokens = request::batch_validate_sessions(request::message_of(body)?)?;
+    let parse = |token| lane.keys.parse_session_token(token);
+    Some(tokens.into_iter().map(parse).collect())
+}
+
+/// Writes a batch of what is known; the places of what is missing otherwise. None if no time can be
+/// given, since nothing was looked up.
+fn write_many(
+    presented: &Presented,
+    readings: &Readings,
+    moment: Option<Moment>,
+    lane: &Lane,
+) -> Result<Option<Vec<u8>>, Vec<usize>> {
+    let mut batch = Batch::new(presented.len());
+    let mut missing = Vec::new();
+    for (at, session) in presented.iter().enumerate() {
+        let Some(session) = session else {
+            batch.refused();
+            continue;
+        };
+        match (readings.get(&at), moment) {
+            (Some(reading), _) => match reading.live() {
+                Some(parts) => batch.live(parts),
+                None => batch.refused(),
+            },
+            (None, None) => missing.push(at),
+            (None, Some(moment)) => {
+                match lane.look_up(session, moment, |hit| batch.live(hit.into())) {
+                    LookUp::Hit(()) => {}
+                    LookUp::Dead => batch.refused(),
+                    LookUp::Miss => missing.push(at),
+                }
+            }
+        }
+    }
+    if !missing.is_empty() {
+        return Err(missing);
+    }
+    let read = readings.values().map(|reading| reading.as_of);
+    let as_of = read.chain(moment.map(|moment| moment.as_of)).min();
+    Ok(as_of.map(|as_of| batch.ended(as_of)))
+}

@@ -1,0 +1,59 @@
+"""A server in the test's own process whose reads of sessions wait until the test goes on."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import TypeVar
+
+import pytest
+
+from tests.support.running import RunningApp, running_app
+from watchword.login.ports import Tx
+from watchword.storage.transactions import PgDatabase
+
+T = TypeVar("T")
+WAIT_SECONDS = 10.0
+
+
+class HeldReads:
+    """What was read of sessions, a number for each statement, and where the answers wait."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.open = asyncio.Event()
+
+    async def wait_for(self, reads: int) -> None:
+        """Waits until so many statements were answered."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while len(self.sizes) < reads:
+                await asyncio.sleep(0.005)
+
+
+class _HeldDatabase:
+    def __init__(self, database: PgDatabase, reads: HeldReads) -> None:
+        self._database = database
+        self._reads = reads
+        self.run_tx = database.run_tx
+
+    async def run_statement(self, fn: Callable[[Tx], Awaitable[T]]) -> T:
+        result = await self._database.run_statement(fn)
+        match result:
+            case (dict() as found, datetime()):
+                self._reads.sizes.append(len(found))
+                await self._reads.open.wait()
+        return result
+
+
+@asynccontextmanager
+async def held_reads(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, **settings: str
+) -> AsyncIterator[tuple[RunningApp, HeldReads]]:
+    """The server, and its reads, which wait until `open` is set."""
+    reads = HeldReads()
+    monkeypatch.setattr(
+        "watchword.app.PgDatabase", lambda pool: _HeldDatabase(PgDatabase(pool), reads)
+    )
+    async with running_app(database_url, **settings) as app:
+        yield app, reads
+        reads.open.set()
