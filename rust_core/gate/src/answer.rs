@@ -1,17 +1,20 @@
 //! Answering a session check here, and passing on what cannot be.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body as HttpBody, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName};
 use hyper::{Method, Request, Response};
 use tokio::time::timeout;
 
 use crate::body::{Body, Broken, Sent};
+use crate::call::pass_on;
 use crate::check::{self, Answer};
-use crate::connection::{InFlight, Shared, pass_on};
+use crate::connection::{InFlight, Shared};
 use crate::lane::Lane;
 use crate::route::Check;
 use crate::settings::{ANSWER_MARGIN, DATABASE_BUDGET};
@@ -24,73 +27,133 @@ const BATCH_LOOKED_AT_BYTES: usize = 32 * 1024;
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
-/// Answers a session check from the cache or by a read of Python's, or has grpc.aio answer it.
-pub(crate) async fn answer_check(
+/// A session check under way.
+pub(crate) struct Asked {
     check: Check,
     request: Request<Incoming>,
-    call: InFlight,
-    lane: &Lane,
-    shared: &Shared,
-) -> Result<Response<Body>, Broken> {
-    let may_validate = lane.may_validate(request.headers());
-    let plain = is_plain(&request) && may_validate == Some(true);
-    let (head, mut incoming) = request.into_parts();
-    let mut read = BytesMut::new();
-    // Who takes longer to send a token has grpc.aio's deadlines.
-    let whole = plain
-        && timeout(READ_TIMEOUT, read_start(check, &mut incoming, &mut read))
-            .await
-            .unwrap_or(Ok(false))?;
-    let read = read.freeze();
-    if whole {
-        match check::at_once(check, &read, lane) {
-            Answer::Ready(answer) => return Ok(respond::message(Bytes::from(answer))),
-            Answer::Refused(refusal) => return Ok(respond::refused(&refusal)),
-            Answer::Missing => {
-                let patience = database_budget(&head.headers);
-                // Apart, so that a hit does not carry the room that a miss needs.
-                let missed = Box::pin(check::after_read(check, &read, lane, patience)).await;
-                match missed {
+    is_caller: bool,
+    /// What was read of the body.
+    read: Bytes,
+    body: Reading,
+}
+
+/// How far the body is read.
+enum Reading {
+    /// More may come.
+    Begun,
+    Whole,
+    /// It is of no form that is looked at, or nobody's who may be answered.
+    NotLookedAt,
+    Failed(Broken),
+}
+
+impl Asked {
+    /// Looks at who asks, and reads what has come of the body.
+    pub(crate) fn begin(check: Check, request: Request<Incoming>, lane: &Lane) -> Self {
+        let may_validate = lane.may_validate(request.headers());
+        let looked_at = may_validate == Some(true) && is_plain(&request);
+        let mut asked = Self {
+            check,
+            request,
+            is_caller: may_validate.is_some(),
+            read: Bytes::new(),
+            body: Reading::NotLookedAt,
+        };
+        if looked_at {
+            asked.body = Reading::Begun;
+            // Whoever waits for the rest asks again, with a waker.
+            let _more = asked.poll_read(&mut Context::from_waker(Waker::noop()));
+        }
+        asked
+    }
+
+    /// The answer, where nothing has to be waited for.
+    pub(crate) fn at_once(&self, lane: &Lane) -> Option<Response<Body>> {
+        if !matches!(self.body, Reading::Whole) {
+            return None;
+        }
+        match check::at_once(self.check, &self.read, lane) {
+            Answer::Ready(answer) => Some(respond::message(Bytes::from(answer))),
+            Answer::Refused(refusal) => Some(respond::refused(&refusal)),
+            Answer::Missing | Answer::NotJudged => None,
+        }
+    }
+
+    /// The answer from the cache, by a read of Python's, or by grpc.aio.
+    pub(crate) async fn later(
+        mut self,
+        call: InFlight,
+        lane: &Lane,
+        shared: &Shared,
+    ) -> Result<Response<Body>, Broken> {
+        if matches!(self.body, Reading::Begun) {
+            let read = poll_fn(|context| self.poll_read(context));
+            // Who takes longer to send a token has grpc.aio's deadlines.
+            let _late = timeout(READ_TIMEOUT, read).await;
+            if let Some(answer) = self.at_once(lane) {
+                return Ok(answer);
+            }
+        }
+        match self.body {
+            Reading::Failed(error) => return Err(error),
+            Reading::Whole => {
+                let patience = database_budget(self.request.headers());
+                match check::after_read(self.check, &self.read, lane, patience).await {
                     Some(Ok(answer)) => return Ok(respond::message(Bytes::from(answer))),
                     Some(Err(refusal)) => return Ok(respond::refused(&refusal)),
                     None => {}
                 }
             }
-            Answer::NotJudged => {}
+            Reading::Begun | Reading::NotLookedAt => {}
         }
+        let request = self.request.map(|rest| Sent::begun(self.read, rest));
+        pass_on(request, call, self.is_caller, lane, shared).await
     }
-    let request = Request::from_parts(head, Sent::begun(read, incoming));
-    Box::pin(pass_on(request, call, may_validate.is_some(), lane, shared)).await
+
+    /// Reads until the end, or until there is more than is looked at.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let most = match self.check {
+            Check::Sessions => BATCH_LOOKED_AT_BYTES,
+            Check::Session | Check::Roles => LOOKED_AT_BYTES,
+        };
+        while matches!(self.body, Reading::Begun) {
+            let body = self.request.body_mut();
+            let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(context) else {
+                return Poll::Pending;
+            };
+            let ended = body.is_end_stream();
+            self.body = match frame.map(|frame| frame.map(hyper::body::Frame::into_data)) {
+                None => Reading::Whole,
+                Some(Ok(Ok(data))) => {
+                    self.read = joined(std::mem::take(&mut self.read), data);
+                    match (self.read.len() <= most, ended) {
+                        (true, true) => Reading::Whole,
+                        (true, false) => Reading::Begun,
+                        (false, _) => Reading::NotLookedAt,
+                    }
+                }
+                // Trailers, which a request of gRPC does not have, are left out.
+                Some(Ok(Err(_))) => Reading::NotLookedAt,
+                Some(Err(error)) => Reading::Failed(Broken::new(error)),
+            };
+        }
+        Poll::Ready(())
+    }
+}
+
+fn joined(first: Bytes, more: Bytes) -> Bytes {
+    if first.is_empty() {
+        return more;
+    }
+    let mut both = BytesMut::from(first);
+    both.extend_from_slice(&more);
+    both.freeze()
 }
 
 /// What a call may spend on the database.
 fn database_budget(headers: &HeaderMap) -> Duration {
     let left = headers::timeout(headers).map(|left| left.saturating_sub(ANSWER_MARGIN));
     left.unwrap_or(DATABASE_BUDGET).min(DATABASE_BUDGET)
-}
-
-/// Reads until the end, or until there is more than is looked at; whether that was the end.
-async fn read_start(
-    check: Check,
-    incoming: &mut Incoming,
-    read: &mut BytesMut,
-) -> Result<bool, Broken> {
-    let most = match check {
-        Check::Sessions => BATCH_LOOKED_AT_BYTES,
-        Check::Session | Check::Roles => LOOKED_AT_BYTES,
-    };
-    while read.len() <= most {
-        match incoming.frame().await {
-            None => return Ok(true),
-            Some(Err(error)) => return Err(Broken::new(error)),
-            // Trailers, which a request of gRPC does not have, are left out.
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => read.extend_from_slice(&data),
-                Err(_) => return Ok(false),
-            },
-        }
-    }
-    Ok(false)
 }
 
 fn is_plain(request: &Request<Incoming>) -> bool {

@@ -5,31 +5,25 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http_body_util::BodyExt;
-use hyper::body::{Body as HttpBody, Incoming};
 use hyper::service::service_fn;
-use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
-use crate::answer::answer_check;
-use crate::body::{Body, Broken, Sent};
+use crate::call::Answering;
 use crate::events::Events;
-use crate::guard::guarded;
 use crate::lane::Lane;
 use crate::metered::Metered;
 use crate::room::Room;
-use crate::route::{Route, Routes};
+use crate::route::Routes;
 use crate::settings::{
-    AGE_GRACE, CONNECTION_WINDOW_BYTES, ERROR_RESETS_MAX, FIRST_FRAME_PATIENCE, HEAD_TIMEOUT,
-    HEADERS_MAX_BYTES, HEADERS_READ_MAX_BYTES, HTTP1_BUFFER_MAX_BYTES, PENDING_RESETS_MAX,
-    PING_INTERVAL, PING_TIMEOUT, SEND_BUFFER_MAX_BYTES, STREAM_WINDOW_BYTES, STREAMS_MAX,
+    AGE_GRACE, CONNECTION_WINDOW_BYTES, ERROR_RESETS_MAX, HEAD_TIMEOUT, HEADERS_READ_MAX_BYTES,
+    HTTP1_BUFFER_MAX_BYTES, PENDING_RESETS_MAX, PING_INTERVAL, PING_TIMEOUT, SEND_BUFFER_MAX_BYTES,
+    STREAM_WINDOW_BYTES, STREAMS_MAX,
 };
 use crate::upstream::Upstream;
-use crate::{headers, respond};
 
 /// What HTTP/2 begins with (RFC 9113, 3.4).
 const PREFACE_BYTES: u64 = 24;
@@ -107,11 +101,7 @@ where
         last_end: Mutex::new(began),
     });
     let builder = builder();
-    let service = service_fn(|request| {
-        let call = InFlight::begin(&calls);
-        let shared = Arc::clone(&shared);
-        async move { guarded(answer(request, call, &shared), &shared.events).await }
-    });
+    let service = service_fn(|request| Answering::begin(request, InFlight::begin(&calls), &shared));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut seen = Stage::Serving;
     let mut aged = false;
@@ -176,57 +166,4 @@ fn builder() -> Builder<TokioExecutor> {
         .keep_alive(false)
         .max_buf_size(HTTP1_BUFFER_MAX_BYTES);
     builder
-}
-
-async fn answer(
-    request: Request<Incoming>,
-    call: InFlight,
-    shared: &Shared,
-) -> Result<Response<Body>, Broken> {
-    if request.version() != Version::HTTP_2 {
-        return Ok(respond::needs_http2());
-    }
-    if headers::list_bytes(&request) > HEADERS_MAX_BYTES {
-        return Ok(refuse(request, respond::TOO_MUCH_METADATA).await);
-    }
-    match (shared.routes.find(request.uri().path()), &shared.lane) {
-        (Route::Check(check), Some(lane)) => answer_check(check, request, call, lane, shared).await,
-        (Route::Upstream, Some(lane)) => {
-            let is_caller = lane.may_validate(request.headers()).is_some();
-            let request = request.map(Sent::unread);
-            pass_on(request, call, is_caller, lane, shared).await
-        }
-        (Route::Aside | Route::Upstream | Route::Check(_), _) => {
-            let request = request.map(Sent::unread);
-            shared.upstream.pass_on(request, call, None).await
-        }
-        (Route::Unknown, _) => Ok(refuse(request, respond::UNIMPLEMENTED).await),
-    }
-}
-
-/// Passes a call on if there is room for it.
-pub(crate) async fn pass_on(
-    request: Request<Sent>,
-    call: InFlight,
-    is_caller: bool,
-    lane: &Lane,
-    shared: &Shared,
-) -> Result<Response<Body>, Broken> {
-    if let Some(place) = shared.room.enter(is_caller) {
-        return shared.upstream.pass_on(request, call, Some(place)).await;
-    }
-    begun(request.into_body()).await;
-    Ok(respond::refused(&lane.refusals.overloaded))
-}
-
-/// Waits until a client's first message has begun: grpc.aio's client takes an end that comes while
-/// it still writes for an INTERNAL of its own.
-async fn begun<B: HttpBody + Unpin>(mut body: B) {
-    // Nothing is wanted of the frame, and who sends none has its answer a little later.
-    let _frame = timeout(FIRST_FRAME_PATIENCE, body.frame()).await;
-}
-
-async fn refuse(request: Request<Incoming>, status: respond::Status) -> Response<Body> {
-    begun(request.into_body()).await;
-    respond::status(status)
 }

@@ -6,6 +6,7 @@
 
 mod answer;
 mod body;
+mod call;
 mod check;
 mod connection;
 mod events;
