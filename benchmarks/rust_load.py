@@ -59,24 +59,30 @@ class Cores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A process under load; `call` is what the generator's job says of it (load/src/job.rs)."""
+    """A process under load; `call` is what the generator's job says of it (load/src/job.rs).
+
+    `batch` is how many tokens each call carries.
+    """
 
     pid: int
     target: str
     call: dict[str, Any]
     has_postgres: bool = False
+    batch: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadResult:
     """What one run measured: answers a second, their latencies, and CPU time a call.
 
-    `calls` are all, `shed` those that were refused with RESOURCE_EXHAUSTED.
+    `tokens_rate` is the tokens of these answers; `calls` are all, `shed` those that were refused
+    with RESOURCE_EXHAUSTED.
     """
 
     calls: int
     shed: int
     rate: float
+    tokens_rate: float
     p50_us: float
     p99_us: float
     server_us: float
@@ -135,6 +141,7 @@ def run_load(
         calls=calls,
         shed=shed,
         rate=result["ok_rate"],
+        tokens_rate=result["ok_rate"] * server.batch,
         p50_us=result["ok_us"]["p50"],
         p99_us=result["ok_us"]["p99"],
         server_us=used[0],
@@ -166,6 +173,7 @@ def run_job(
         "seconds": seconds,
         "timeout_seconds": timeout_seconds,
         "seed": 1,
+        "batch": server.batch,
     }
     if calls_max is not None:
         job["calls_max"] = calls_max

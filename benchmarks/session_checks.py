@@ -1,7 +1,8 @@
 """`python -m benchmarks.session_checks [--quick] [--write]`: what a session check costs.
 
-ValidateSession of many live sessions beside bare servers in the same run: grpc.aio, tonic and, when
-`redis-server` is installed, Redis `GET`. The server under load has one core, the generator and
+ValidateSession of many live sessions, alone and in batches, beside bare servers in the same run:
+grpc.aio, tonic and, when `redis-server` is installed, Redis `GET`; and a call that the gate passes
+on beside the same without the gate. The server under load has one core, the generator and
 PostgreSQL the other. Exits with 1 when a target is missed. README.md says how to read the figures.
 """
 
@@ -14,7 +15,7 @@ import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ from benchmarks.rust_load import (
 from benchmarks.table import spread, table
 
 VALIDATE = "/watchword.v1.AuthService/ValidateSession"
+BATCH, BATCH_SIZE = "/watchword.v1.AuthService/BatchValidateSessions", 64
+# Of a token that was not minted here it asks no database: what is left is the call.
+PASSED_ON = "/watchword.v1.AuthService/Revoke"
 ECHO = f"/{SERVICE}/{METHOD}"
 README = Path(__file__).with_name("README.md")
 REDIS, REDIS_LOAD = "Redis GET of 200 bytes", (32, 1)
@@ -62,6 +66,7 @@ class Row:
     name: str
     server: Server
     concurrency: tuple[int, int]
+    sessions: Path
     results: list[LoadResult] = field(default_factory=list)
 
     def label(self) -> str:
@@ -124,6 +129,22 @@ TARGETS = (
     Target("calls/s to grpc.aio echo", "check", "aio", lambda r: r.rate, 10.0, at_least=True),
     Target("calls/s to Redis GET", "check", "redis", lambda r: r.rate, 0.7, at_least=True),
     Target("calls/s to tonic echo", "check", "tonic", lambda r: r.rate, 0.75, at_least=True),
+    Target(
+        "tokens/s of batches to single",
+        "batch",
+        "check",
+        lambda r: r.tokens_rate,
+        5.0,
+        at_least=True,
+    ),
+    Target(
+        "CPU passed on to without gate",
+        "passed on",
+        "direct",
+        lambda r: r.server_us,
+        1.3,
+        at_least=False,
+    ),
     Target("CPU to tonic echo", "check", "tonic", lambda r: r.server_us, 1.5, at_least=False),
     Target(
         "p50 to tonic echo, 1 x 1", "check 1", "tonic 1", lambda r: r.p50_us, 1.2, at_least=False
@@ -140,8 +161,13 @@ class Measured:
     answer_bytes: int
 
 
-def measure(size: Size, ready: dict[str, Any], cores: Cores, folder: Path) -> Measured:
-    """Makes the sessions, validates each once, then loads every server in turn."""
+def measure(
+    size: Size, ready: dict[str, Any], direct: dict[str, Any], cores: Cores, folder: Path
+) -> Measured:
+    """Makes the sessions, validates each once, then loads every server in turn.
+
+    `direct` is a server without the gate.
+    """
     sessions = folder / "sessions"
     _tell(f"storing {size.sessions:,} sessions of {size.users:,} users")
     made = make_sessions(ready, users=size.users, sessions=size.sessions, file=sessions)
@@ -160,20 +186,28 @@ def measure(size: Size, ready: dict[str, Any], cores: Cores, folder: Path) -> Me
     if warm.calls < size.sessions:
         _tell(f"validated only {warm.calls:,} within {size.warm_up_seconds:g} s")
     answer_bytes = round(warm.answer_bytes)
-    with _all_rows(size, ready, check, answer_bytes) as rows:
+    forged = folder / "forged"
+    forged.write_text(_forged(sessions.read_text()))
+    with _all_rows(size, ready, check, sessions, answer_bytes) as rows:
+        for key, name, server in (
+            ("passed on", "", ready),
+            ("direct", " without the gate", direct),
+        ):
+            revoke = _grpc(server, server["pid"], server["api"], PASSED_ON, {"bytes": 0})
+            rows[key] = Row(f"Revoke{name}, nothing to revoke", revoke, (16, 4), forged)
         for row in rows.values():
             cores.give_to_server(row.server.pid)
         for number, row in _turns(size, rows):
             _tell(f"run {number + 1} of {size.runs}: {row.label()}")
-            run_load(row.server, sessions, row.concurrency, seconds=size.seconds / 8)
-            result = run_load(row.server, sessions, row.concurrency, seconds=size.seconds)
+            run_load(row.server, row.sessions, row.concurrency, seconds=size.seconds / 8)
+            result = run_load(row.server, row.sessions, row.concurrency, seconds=size.seconds)
             row.results.append(result)
     return Measured(rows, version, answer_bytes)
 
 
 @contextmanager
 def _all_rows(
-    size: Size, ready: dict[str, Any], check: Server, answer_bytes: int
+    size: Size, ready: dict[str, Any], check: Server, sessions: Path, answer_bytes: int
 ) -> Iterator[dict[str, Row]]:
     """Starts the servers to compare with; all rows but that of a Redis that is not installed."""
     with (
@@ -185,15 +219,17 @@ def _all_rows(
             _grpc(ready, it["pid"], f"127.0.0.1:{it['port']}", ECHO, {"bytes": answer_bytes})
             for it in (aio_facts, tonic_facts)
         ]
+        batch = replace(_grpc(ready, ready["pid"], ready["api"], BATCH, "users"), batch=BATCH_SIZE)
         rows = {
-            "check": Row("ValidateSession", check, (16, 16)),
-            "aio": Row("bare grpc.aio echo", aio, (16, 16)),
-            "tonic": Row("bare tonic echo", tonic, (16, 16)),
-            "check 1": Row("ValidateSession", check, (1, 1)),
-            "tonic 1": Row("bare tonic echo", tonic, (1, 1)),
+            "check": Row("ValidateSession", check, (16, 16), sessions),
+            "aio": Row("bare grpc.aio echo", aio, (16, 16), sessions),
+            "tonic": Row("bare tonic echo", tonic, (16, 16), sessions),
+            "check 1": Row("ValidateSession", check, (1, 1), sessions),
+            "tonic 1": Row("bare tonic echo", tonic, (1, 1), sessions),
+            "batch": Row(f"BatchValidateSessions of {BATCH_SIZE}", batch, (16, 1), sessions),
         }
         if redis is not None:
-            rows["redis"] = Row(REDIS, redis, REDIS_LOAD)
+            rows["redis"] = Row(REDIS, redis, REDIS_LOAD, sessions)
         yield rows
 
 
@@ -201,7 +237,17 @@ def _grpc(ready: dict[str, Any], pid: int, target: str, method: str, expect: obj
     """A server of gRPC; all get the same requests with the same credentials."""
     authorization = f"Bearer {ready['service_key']}"
     call = {"method": method, "authorization": authorization, "expect": expect}
-    return Server(pid=pid, target=target, call={"grpc": call}, has_postgres=method == VALIDATE)
+    has_postgres = method in (VALIDATE, BATCH)
+    return Server(pid=pid, target=target, call={"grpc": call}, has_postgres=has_postgres)
+
+
+def _forged(lines: str) -> str:
+    """The same tokens with another tag."""
+    parts = [line.split() for line in lines.splitlines()]
+    return "".join(
+        f"{token[:-5]}{'B' if token[-5] == 'A' else 'A'}{token[-4:]} {user}\n"
+        for token, user in parts
+    )
 
 
 def _turns(size: Size, rows: dict[str, Row]) -> Iterator[tuple[int, Row]]:
@@ -269,8 +315,12 @@ def main() -> None:
     try:
         build()
         cores = Cores.take()
-        with watchword_server() as ready, tempfile.TemporaryDirectory() as folder:
-            measured = measure(size, ready, cores, Path(folder))
+        with (
+            watchword_server() as ready,
+            watchword_server(GATE__ENABLED="false") as direct,
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            measured = measure(size, ready, direct, cores, Path(folder))
         text = report(measured, size)
         print(text)
         if options.write:

@@ -1,5 +1,7 @@
 //! What an answer is worth.
 
+use bytes::Bytes;
+
 use crate::job::Expect;
 
 /// How a call ended.
@@ -14,9 +16,12 @@ pub enum Answer {
 }
 
 /// Judges one message of gRPC, its prefix of five bytes included.
-pub fn judge(body: &[u8], user_id: &[u8], expect: Expect) -> Answer {
+pub fn judge(body: &[u8], user_ids: &[Bytes], expect: Expect) -> Answer {
     let right = match (unframed(body), expect) {
-        (Some(message), Expect::User) => names_user(message, user_id).is_some(),
+        (Some(message), Expect::User) => {
+            matches!(user_ids, [only] if names_user(message, only).is_some())
+        }
+        (Some(message), Expect::Users) => names_users(message, user_ids).is_some(),
         (Some(message), Expect::Bytes(length)) => message.len() == length,
         (None, _) => false,
     };
@@ -38,27 +43,46 @@ fn names_user(message: &[u8], user_id: &[u8]) -> Option<()> {
     (field(session, 2)? == user_id && field(user, 1)? == user_id).then_some(())
 }
 
+/// In a `BatchValidateSessionsResponse`: each result names its user, and there is none more.
+fn names_users(mut message: &[u8], user_ids: &[Bytes]) -> Option<()> {
+    for user_id in user_ids {
+        let (number, result) = next(&mut message)?;
+        (number == 1).then_some(())?;
+        names_user(result, user_id)?;
+    }
+    field(message, 1).is_none().then_some(())
+}
+
 /// The first field with this number that has a length; None without one and for what is no message.
 fn field(mut message: &[u8], number: u64) -> Option<&[u8]> {
-    while !message.is_empty() {
-        let tag = varint(&mut message)?;
+    while let Some((found, value)) = next(&mut message) {
+        if found == number {
+            return Some(value);
+        }
+    }
+    None
+}
+
+/// The next field that has a length, and its number; None at the end and for what is no message.
+fn next<'a>(message: &mut &'a [u8]) -> Option<(u64, &'a [u8])> {
+    loop {
+        let tag = varint(message)?;
         let size = match tag & 7 {
             0 => {
-                varint(&mut message)?;
+                varint(message)?;
                 continue;
             }
             1 => 8,
-            2 => usize::try_from(varint(&mut message)?).ok()?,
+            2 => usize::try_from(varint(message)?).ok()?,
             5 => 4,
             _ => return None,
         };
         let (value, rest) = message.split_at_checked(size)?;
-        if tag == number << 3 | 2 {
-            return Some(value);
+        *message = rest;
+        if tag & 7 == 2 {
+            return Some((tag >> 3, value));
         }
-        message = rest;
     }
-    None
 }
 
 fn varint(message: &mut &[u8]) -> Option<u64> {
@@ -87,16 +111,46 @@ mod tests {
         [&[0, 0, 0, 0, length], message].concat()
     }
 
+    fn ids(ids: &[&'static str]) -> Vec<Bytes> {
+        ids.iter().copied().map(Bytes::from).collect()
+    }
+
+    #[test]
+    fn a_batch_names_every_user_in_its_place() {
+        let of = |id: u8| {
+            [
+                b"\x0a\x0c\x0a\x03\x12\x01",
+                &[id][..],
+                b"\x12\x05\x0a\x01",
+                &[id],
+                b"\x12\x00",
+            ]
+            .concat()
+        };
+        let body = framed(&[of(b'u'), of(b'v'), b"\x12\x02\x08\x01".to_vec()].concat());
+        assert_eq!(
+            judge(&body, &ids(&["u", "v"]), Expect::Users),
+            Answer::Right
+        );
+        for wrong in [&["u"][..], &["v", "u"], &["u", "v", "v"], &[]] {
+            assert_eq!(
+                judge(&body, &ids(wrong), Expect::Users),
+                Answer::Wrong,
+                "{wrong:?}"
+            );
+        }
+    }
+
     #[test]
     fn only_the_user_of_the_token_is_right() {
         let body = framed(MESSAGE);
-        assert_eq!(judge(&body, b"u", Expect::User), Answer::Right);
-        assert_eq!(judge(&body, b"v", Expect::User), Answer::Wrong);
+        assert_eq!(judge(&body, &ids(&["u"]), Expect::User), Answer::Right);
+        assert_eq!(judge(&body, &ids(&["v"]), Expect::User), Answer::Wrong);
         for place in [11, 17] {
             let mut other = body.clone();
             other[place] = b'v';
             assert_eq!(
-                judge(&other, b"u", Expect::User),
+                judge(&other, &ids(&["u"]), Expect::User),
                 Answer::Wrong,
                 "byte {place}"
             );
@@ -108,31 +162,31 @@ mod tests {
         let body = framed(MESSAGE);
         for end in 0..body.len() {
             assert_eq!(
-                judge(&body[..end], b"u", Expect::User),
+                judge(&body[..end], &ids(&["u"]), Expect::User),
                 Answer::Wrong,
                 "{end} bytes"
             );
             let message = framed(&MESSAGE[..end.min(MESSAGE.len())]);
-            judge(&message, b"u", Expect::User);
+            judge(&message, &ids(&["u"]), Expect::User);
         }
         for place in 0..body.len() {
             for byte in 0..=255 {
                 let mut other = body.clone();
                 other[place] = byte;
-                judge(&other, b"u", Expect::User);
+                judge(&other, &ids(&["u"]), Expect::User);
             }
         }
         assert_eq!(
-            judge(&framed(&[0xff; 20]), b"u", Expect::User),
+            judge(&framed(&[0xff; 20]), &ids(&["u"]), Expect::User),
             Answer::Wrong
         );
     }
 
     #[test]
     fn an_echo_is_judged_by_its_length() {
-        assert_eq!(judge(&framed(b"abc"), b"", Expect::Bytes(3)), Answer::Right);
+        assert_eq!(judge(&framed(b"abc"), &[], Expect::Bytes(3)), Answer::Right);
         assert_eq!(
-            judge(&framed(b"abcd"), b"", Expect::Bytes(3)),
+            judge(&framed(b"abcd"), &[], Expect::Bytes(3)),
             Answer::Wrong
         );
     }

@@ -109,7 +109,7 @@ impl Stream {
         let trailers = response.body_mut().trailers().await?;
         match status(&response, trailers.as_ref()) {
             Some(b"0") => {
-                let answer = judge(&message, &session.user_id, self.calls.expect);
+                let answer = judge(&message, &session.user_ids, self.calls.expect);
                 Ok((answer, message.len().saturating_sub(5)))
             }
             Some(status) => Ok((Answer::Refused(String::from_utf8_lossy(status).into()), 0)),

@@ -30,6 +30,9 @@ pub struct Job {
     pub timeout_seconds: f64,
     /// Runs of one seed draw the same tokens.
     pub seed: u64,
+    /// How many tokens each request carries; more than one are a `BatchValidateSessionsRequest`.
+    #[serde(default = "one")]
+    pub batch: usize,
 }
 
 /// What is called.
@@ -55,6 +58,8 @@ pub enum Call {
 pub enum Expect {
     /// A `ValidateSessionResponse` whose session and user are of the user of the token.
     User,
+    /// A `BatchValidateSessionsResponse` with one such result for each token, in their order.
+    Users,
     /// A message of so many bytes.
     Bytes(usize),
 }
@@ -114,8 +119,8 @@ impl Job {
         if let Load::Open { rate, .. } = job.load {
             positive("rate", rate)?;
         }
-        if job.targets.is_empty() || job.connections == 0 {
-            return Err("there is at least one target and one connection".into());
+        if job.targets.is_empty() || job.connections == 0 || job.batch == 0 {
+            return Err("there is at least one target, one connection and one token a call".into());
         }
         let redis = matches!(job.call, Call::RedisGet {});
         if redis && !matches!(job.load, Load::Closed { in_flight: 1 }) {
@@ -128,6 +133,10 @@ impl Job {
     pub fn timeout(&self) -> Duration {
         Duration::from_secs_f64(self.timeout_seconds)
     }
+}
+
+fn one() -> usize {
+    1
 }
 
 fn no_end() -> usize {
@@ -152,6 +161,7 @@ mod tests {
             (r#""in_flight": 1"#, r#""in_flight": 2"#),
             (r#"["127.0.0.1:1"]"#, "[]"),
             (r#""seed": 1"#, r#""seed": 1, "seeds": 1"#),
+            (r#""seed": 1"#, r#""seed": 1, "batch": 0"#),
         ] {
             assert!(Job::parse(&JOB.replace(old, new)).is_err(), "{new}");
         }

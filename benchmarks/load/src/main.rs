@@ -67,7 +67,7 @@ async fn run() -> Result<u64, String> {
     let text = std::io::read_to_string(std::io::stdin()).map_err(|error| error.to_string())?;
     let job = Job::parse(&text)?;
     let lines = std::fs::read_to_string(&job.sessions).map_err(|error| error.to_string())?;
-    let sessions = Arc::new(sessions::parse(&lines)?);
+    let sessions = Arc::new(sessions::parse(&lines, job.batch)?);
     let run = Run::new(&job, sessions.len())?;
     let targets = job.targets.iter().cycle().take(job.connections);
     let elapsed = match &job.call {

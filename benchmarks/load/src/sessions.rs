@@ -6,51 +6,60 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::job::DrawKind;
 
-/// A session to ask for, its request encoded once.
+/// What one call asks for, its request encoded once.
 #[derive(Debug)]
 pub struct Session {
-    /// The message of gRPC with its prefix of five bytes: a `ValidateSessionRequest`.
+    /// The message of gRPC with its prefix of five bytes: a `ValidateSessionRequest`, or a
+    /// `BatchValidateSessionsRequest`, which is the same with the field more than once.
     pub request: Bytes,
-    /// The user that a right answer names.
-    pub user_id: Bytes,
+    /// The users that a right answer names, one for each token.
+    pub user_ids: Vec<Bytes>,
 }
 
-/// Reads lines of a token and a user's id.
-pub fn parse(text: &str) -> Result<Vec<Session>, String> {
-    let sessions: Option<Vec<Session>> = text
-        .lines()
-        .map(|line| {
-            let (token, user_id) = line.split_once(' ')?;
-            Some(Session {
-                request: message(token.as_bytes())?,
-                user_id: Bytes::copy_from_slice(user_id.as_bytes()),
-            })
-        })
-        .collect();
+/// Reads lines of a token and a user's id, so many to a call; what is left over is left out.
+pub fn parse(text: &str, batch: usize) -> Result<Vec<Session>, String> {
+    let lines: Option<Vec<(&str, &str)>> = text.lines().map(|line| line.split_once(' ')).collect();
+    let sessions: Option<Vec<Session>> = lines.and_then(|lines| {
+        let calls = lines.chunks_exact(batch);
+        calls.map(session).collect()
+    });
     match sessions {
         Some(sessions) if !sessions.is_empty() => Ok(sessions),
         _ => Err("the file of sessions has lines of a token, a space and a user's id".into()),
     }
 }
 
-/// Field 1 with these bytes, behind the prefix of gRPC; None for text beyond 16,383 bytes.
-fn message(text: &[u8]) -> Option<Bytes> {
-    let mut field = BytesMut::new();
-    field.put_u8(0x0a);
+fn session(lines: &[(&str, &str)]) -> Option<Session> {
+    let mut fields = BytesMut::new();
+    for (token, _) in lines {
+        put_field(&mut fields, token.as_bytes())?;
+    }
+    let mut framed = BytesMut::new();
+    framed.put_u8(0);
+    framed.put_u32(u32::try_from(fields.len()).ok()?);
+    framed.put(fields);
+    let user_ids = lines
+        .iter()
+        .map(|(_, id)| Bytes::copy_from_slice(id.as_bytes()));
+    Some(Session {
+        request: framed.freeze(),
+        user_ids: user_ids.collect(),
+    })
+}
+
+/// Field 1 with these bytes; None for text beyond 16,383 bytes.
+fn put_field(message: &mut BytesMut, text: &[u8]) -> Option<()> {
+    message.put_u8(0x0a);
     match u16::try_from(text.len()).ok()? {
-        length @ 0..0x80 => field.put_u8(length.to_le_bytes()[0]),
+        length @ 0..0x80 => message.put_u8(length.to_le_bytes()[0]),
         length @ 0x80..0x4000 => {
             let [low, high] = (length << 1).to_be_bytes();
-            field.put_slice(&[high >> 1 | 0x80, low]);
+            message.put_slice(&[high >> 1 | 0x80, low]);
         }
         _ => return None,
     }
-    field.put_slice(text);
-    let mut framed = BytesMut::new();
-    framed.put_u8(0);
-    framed.put_u32(u32::try_from(field.len()).ok()?);
-    framed.put(field);
-    Some(framed.freeze())
+    message.put_slice(text);
+    Some(())
 }
 
 /// `SplitMix64`, which is no secret's source: it draws lines of a file.
@@ -148,14 +157,25 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_framed_with_a_length_of_one_or_two_bytes() {
-        let parsed = parse("ab user\n").unwrap();
+    fn a_request_is_framed_with_lengths_of_one_or_two_bytes() {
+        let parsed = parse("ab user\n", 1).unwrap();
         assert_eq!(parsed[0].request.as_ref(), b"\0\0\0\0\x04\x0a\x02ab");
-        assert_eq!(parsed[0].user_id.as_ref(), b"user");
-        let long = message(&[b'x'; 200]).unwrap();
-        assert_eq!(&long[..8], b"\0\0\0\0\xcb\x0a\xc8\x01");
-        assert!(parse("").is_err());
-        assert!(parse("token-without-user").is_err());
+        assert_eq!(parsed[0].user_ids, ["user"]);
+        let long = parse(&format!("{} user", "x".repeat(200)), 1).unwrap();
+        assert_eq!(&long[0].request[..8], b"\0\0\0\0\xcb\x0a\xc8\x01");
+        assert!(parse("", 1).is_err());
+        assert!(parse("token-without-user", 1).is_err());
+    }
+
+    #[test]
+    fn a_batch_has_its_tokens_in_their_order() {
+        let parsed = parse("a one\nb two\nc three\n", 2).unwrap();
+        assert_eq!(parsed.len(), 1);
+        assert_eq!(
+            parsed[0].request.as_ref(),
+            b"\0\0\0\0\x06\x0a\x01a\x0a\x01b"
+        );
+        assert_eq!(parsed[0].user_ids, ["one", "two"]);
     }
 
     #[test]
