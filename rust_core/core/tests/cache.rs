@@ -6,8 +6,8 @@
 )]
 
 use watchword_core::cache::{
-    Cache, Change, FLOOR_KEPT, Fill, LEASE, Lease, LookUp, MAX_AGE, REFILL_AFTER, REPORT_EVERY,
-    SessionFill, Settings, TICK, UserFill,
+    Cache, Change, FLOOR_KEPT, Fill, LEASE, Lease, LookUp, MAX_AGE, REFILL_AFTER, REFILL_SPREAD,
+    REPORT_EVERY, SessionFill, Settings, TICK, UserFill,
 };
 use watchword_core::{Id, Verifier};
 
@@ -107,20 +107,28 @@ fn verifiers_are_compared_on_every_hit() {
 
 type ChangeFill = fn(&mut Fill<'_>);
 
-/// From an age on one hit asks for another read, and after that read none does.
+/// From an age on one hit asks for another read, and after that read none does. The age is the
+/// session's own.
 #[test]
 fn one_hit_asks_for_a_refill() {
-    let cache = filled(&fill());
-    let asks = |now: i64| cache.look_up(&SESSION, &VERIFIER, now, |hit| hit.refill);
-    assert_eq!(asks(NOW + REFILL_AFTER - 1), LookUp::Hit(false));
-    let old = NOW + REFILL_AFTER;
-    assert_eq!(
-        [asks(old), asks(old)],
-        [LookUp::Hit(true), LookUp::Hit(false)]
-    );
-    assert!(cache.fill(cache.begin_fill(old), &fill(), old));
-    assert_eq!(asks(NOW + MAX_AGE), LookUp::Hit(false));
-    assert_eq!(asks(old + REFILL_AFTER), LookUp::Hit(true));
+    for drawn in [0, 128, 255] {
+        let own = i64::from(drawn) * REFILL_SPREAD / 256;
+        let mut fill = fill();
+        fill.session.verifier[0] = drawn;
+        let cache = filled(&fill);
+        let verifier = fill.session.verifier;
+        let asks = |now: i64| cache.look_up(&SESSION, &verifier, now, |hit| hit.refill);
+        let old = NOW + REFILL_AFTER + own;
+        assert_eq!(asks(old - 1), LookUp::Hit(false));
+        assert_eq!(
+            [asks(old), asks(old)],
+            [LookUp::Hit(true), LookUp::Hit(false)]
+        );
+        assert!(cache.fill(cache.begin_fill(old), &fill, old));
+        assert_eq!(asks(NOW + MAX_AGE), LookUp::Hit(false));
+        assert_eq!(asks(old + REFILL_AFTER + own), LookUp::Hit(true));
+    }
+    const { assert!(REFILL_AFTER + REFILL_SPREAD < MAX_AGE) };
 }
 
 /// Each lifetime ends a hit at its very microsecond: the read's age, the first role, the absolute

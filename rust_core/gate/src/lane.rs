@@ -248,14 +248,14 @@ fn boottime_us() -> i64 {
 )]
 mod tests {
     use tokio::runtime::Builder;
-    use watchword_core::cache::{REFILL_AFTER, SessionFill, UserFill};
+    use watchword_core::cache::{REFILL_AFTER, REFILL_SPREAD, SessionFill, UserFill};
 
     use super::*;
 
     /// Microseconds of the database's clock.
     const NOW: i64 = 1_800_000_000_000_000;
-    /// A second of room: the lane's time is rounded up, and goes on.
-    const LATER: i64 = NOW + REFILL_AFTER + 1_000_000;
+    /// Old for any session.
+    const LATER: i64 = NOW + REFILL_AFTER + REFILL_SPREAD;
 
     fn lane() -> Lane {
         let refusal = |code| Refusal::new(code, "no", b"").unwrap();

@@ -25,8 +25,9 @@ from watchword.transport.pipeline import DATABASE_BUDGET_SECONDS
 TURN_SESSIONS_MAX: Final = 256
 # Statements at once: one that is slow must not hold up all who come after it.
 TURNS_MAX: Final = 4
-# Nobody waits for a refill, so they gather for a while.
+# Nobody waits for a refill, so they gather for a while, and others' turns come in between.
 REFILL_SECONDS: Final = 0.2
+REFILL_SESSIONS_MAX: Final = 64
 
 _log = structlog.get_logger(__name__)
 
@@ -71,7 +72,7 @@ class SessionReader:
     async def _read_refills(self) -> None:
         while True:
             await asyncio.sleep(REFILL_SECONDS)
-            while (turn := self._missed.take_refills(TURN_SESSIONS_MAX)) is not None:
+            while (turn := self._missed.take_refills(REFILL_SESSIONS_MAX)) is not None:
                 await self._read(turn)
 
     async def _read(self, turn: SessionTurn) -> None:

@@ -42,8 +42,13 @@ use user::User;
 /// How long an answer may come from one read: 60 s. Microseconds.
 pub const MAX_AGE: i64 = 60_000_000;
 
-/// From this age of the read on, a hit asks for it to be made again: 50 s. Microseconds.
-pub const REFILL_AFTER: i64 = 50_000_000;
+/// From this age of the read on, or up to [`REFILL_SPREAD`] later, a hit asks for it to be made
+/// again: 42 s. Microseconds.
+pub const REFILL_AFTER: i64 = 42_000_000;
+
+/// Each session has a moment of its own within this time, so that those who were read together are
+/// not read together for ever: 15 s. Microseconds.
+pub const REFILL_SPREAD: i64 = 15_000_000;
 
 /// Default of [`Settings::report_every`]: 10 minutes. Microseconds.
 pub const REPORT_EVERY: i64 = 600_000_000;

@@ -4,7 +4,7 @@ use std::mem::size_of;
 
 use super::table::{Keyed, allocated};
 use super::user::User;
-use super::{MAX_AGE, REFILL_AFTER};
+use super::{MAX_AGE, REFILL_AFTER, REFILL_SPREAD};
 use crate::sync::{Arc, AtomicBool, AtomicI64, Ordering};
 use crate::{Id, Verifier, verifier_matches};
 
@@ -90,7 +90,12 @@ impl Live {
 
     /// True for one caller, once the read is old enough to be made again.
     pub(super) fn wants_refill(&self, now: i64) -> bool {
-        now.saturating_sub(self.began) >= REFILL_AFTER
+        // A MAC of two random values: its bytes are as good as drawn.
+        let [drawn, ..] = self.verifier;
+        let own = REFILL_SPREAD
+            .saturating_mul(drawn.into())
+            .wrapping_shr(u8::BITS);
+        now.saturating_sub(self.began) >= REFILL_AFTER.saturating_add(own)
             && !self.refilling.load(Ordering::Relaxed)
             && !self.refilling.swap(true, Ordering::Relaxed)
     }
