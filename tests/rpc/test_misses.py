@@ -18,7 +18,7 @@ from watchword_client import auth_service_pb2 as pb
 SESSIONS = 120
 BATCH = 256
 # What may wait for a read (WAITING_MAX in rust_core/gate/src/settings.rs).
-WAITING_MAX = 2_048
+WAITING_MAX = 1_024
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ pub fn judge(body: &[u8], user_ids: &[Bytes], expect: Expect) -> Answer {
             matches!(user_ids, [only] if names_user(message, only).is_some())
         }
         (Some(message), Expect::Users) => names_users(message, user_ids).is_some(),
+        (Some(message), Expect::Roles) => field(message, 1).is_some_and(|role| !role.is_empty()),
         (Some(message), Expect::Bytes(length)) => message.len() == length,
         (None, _) => false,
     };
@@ -178,6 +179,18 @@ mod tests {
         }
         assert_eq!(
             judge(&framed(&[0xff; 20]), &ids(&["u"]), Expect::User),
+            Answer::Wrong
+        );
+    }
+
+    #[test]
+    fn roles_are_judged_by_there_being_one() {
+        assert_eq!(
+            judge(&framed(b"\x0a\x01r"), &[], Expect::Roles),
+            Answer::Right
+        );
+        assert_eq!(
+            judge(&framed(b"\x1a\x00"), &[], Expect::Roles),
             Answer::Wrong
         );
     }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 pub struct Job {
     /// Where to connect to, by turns: `127.0.0.1:50051`.
     pub targets: Vec<String>,
-    /// Lines of a session token and the id of its user.
+    /// Lines of what is asked for, a session token or a user's id, and the id of its user.
     pub sessions: PathBuf,
     /// What is called.
     pub call: Call,
@@ -39,7 +39,8 @@ pub struct Job {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Call {
-    /// A unary method, with a `ValidateSessionRequest` for its request.
+    /// A unary method, with a `ValidateSessionRequest` for its request, or another one whose field 1
+    /// is a text.
     Grpc {
         /// `/package.Service/Method`.
         method: String,
@@ -60,6 +61,8 @@ pub enum Expect {
     User,
     /// A `BatchValidateSessionsResponse` with one such result for each token, in their order.
     Users,
+    /// A `GetRolesResponse` with at least one role.
+    Roles,
     /// A message of so many bytes.
     Bytes(usize),
 }

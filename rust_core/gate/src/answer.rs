@@ -75,6 +75,10 @@ impl Asked {
         match check::at_once(self.check, &self.read, lane) {
             Answer::Ready(answer) => Some(respond::message(Bytes::from(answer))),
             Answer::Refused(refusal) => Some(respond::refused(&refusal)),
+            // Most of what comes then is refused, and should cost no more than a hit.
+            Answer::Missing if lane.misses.is_full() => {
+                Some(respond::refused(&lane.refusals.overloaded))
+            }
             Answer::Missing | Answer::NotJudged => None,
         }
     }

@@ -104,6 +104,12 @@ impl Misses {
         Ok(outcomes)
     }
 
+    /// Whether nobody more would be queued just now.
+    pub(crate) fn is_full(&self) -> bool {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.len() >= WAITING_MAX
+    }
+
     /// Queues a session to be read again before its entry is too old. Who finds no room is read
     /// when it is missed.
     pub(crate) fn push_refill(&self, session_id: Id) {
@@ -285,7 +291,9 @@ mod tests {
         let all = vec![presented(1, 0); WAITING_MAX - 1];
         let _waiting = misses.push(all).unwrap();
         assert!(misses.push(vec![presented(2, 0); 2]).is_err());
+        assert!(!misses.is_full());
         let _last = misses.push(vec![presented(3, 0)]).unwrap();
+        assert!(misses.is_full());
         assert!(misses.push(vec![presented(4, 0)]).is_err());
         assert_eq!(sizes(misses.take(9)), [(1, WAITING_MAX - 1), (3, 1)]);
     }

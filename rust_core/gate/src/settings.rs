@@ -59,7 +59,7 @@ pub(crate) const EVENTS_MAX: usize = 256;
 pub(crate) const SEEN_MAX: usize = 8_192;
 
 /// Sessions that wait for the database; a call that would make it more is refused.
-pub(crate) const WAITING_MAX: usize = 2_048;
+pub(crate) const WAITING_MAX: usize = 1_024;
 /// Sessions that wait to be read again, 16 bytes each.
 pub(crate) const REFILLS_MAX: usize = 65_536;
 /// What a call may spend on the database, the rest of its time is for the way back; without a
