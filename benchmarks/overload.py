@@ -3,8 +3,9 @@
 Two kinds of calls: GetRoles by user id, which is passed on to Python and asks the database twice,
 and ValidateSession without the cache, which has Python read the session with others. Of each a
 closed loop finds the peak; then an open loop asks for five times as much, of ValidateSession for
-twice as much (README.md says why); then one asks for half of the peak. Exits with 1 when less than 80 % of the peak is answered under overload, when the
-refusals' p99 is above 50 ms, or when half the load, right afterwards, is not answered in full.
+twice as much (README.md says why); then one asks for half of the peak. Exits with 1 when less than
+80 % of the peak is answered under overload, when the refusals' p99 is above 50 ms, when an answer
+takes more than four times as long (p99), or when half the load is not answered in full.
 """
 
 import argparse
