@@ -160,7 +160,7 @@ def run_job(
     seconds: float,
     timeout_seconds: float = 20.0,
     calls_max: int | None = None,
-    draw: str = "uniform",
+    draw: str | dict[str, float] = "uniform",
 ) -> dict[str, Any]:
     """Runs the generator and returns what it prints; any wrong answer raises ProcessFailed."""
     job = {

@@ -109,22 +109,21 @@ async def test_rapid_resets_end_the_connection(server: CachedServer) -> None:
         await asyncio.to_thread(flood)
 
 
-@pytest.mark.skipif(not FULL, reason="only with WATCHWORD_TEST_FULL=1: Python is busy for long")
-async def test_calls_that_are_reset_once_they_are_passed_on(server: CachedServer) -> None:
-    """20,000 resets, each after the gate has taken the call, which no limit on a connection
-    can forbid: the calls end behind the gate as well, and the connection to grpc.aio that all
-    clients share outlives them.
+async def test_calls_that_are_reset_once_they_are_taken(server: CachedServer) -> None:
+    """2,000 [100,000] resets by somebody who is no caller, each after the gate has taken the call,
+    which no limit on a connection can forbid: few of them get as far as Python, and callers' calls
+    go on.
 
-    In the ordinary suite it would be too slow on a busy machine. Seen to fail without
-    `max_local_error_reset_streams` in upstream.rs.
+    Seen to fail with one room for all.
     """
-    block = header_block(PASSED_ON, authorization=server.authorization)
+    block = header_block(PASSED_ON)
+    wanted = size(2_000, 100_000)
     connections = sent = 0
 
     def flood() -> None:
         nonlocal connections, sent
         give_up = time.monotonic() + 90
-        while sent < 20_000 and time.monotonic() < give_up:
+        while sent < wanted and time.monotonic() < give_up:
             connections += 1
             with RawConnection(server.address) as connection:
                 for first in range(1, 2**31 - 16, 16):
@@ -135,14 +134,13 @@ async def test_calls_that_are_reset_once_they_are_passed_on(server: CachedServer
                         break
                     connection.send(b"".join(map(http2.reset, ids)))
                     sent += len(ids)
-                    if sent >= 20_000 or time.monotonic() > give_up:
+                    if sent >= wanted or time.monotonic() > give_up:
                         break
 
-    # Python still holds what became of each when the last was sent: 46 MiB were measured.
-    async with disturbed(server, mib_max=100):
+    async with disturbed(server, mib_max=50):
         await asyncio.to_thread(flood)
     tell(f"{sent} resets on {connections} connections")
-    assert sent >= 20_000
+    assert sent >= wanted
     # A gate that is slow to take calls may see one batch with the next, and end the connection.
     assert connections <= 2 + sent // 1_000
 
