@@ -186,7 +186,7 @@ class RateLimited(WatchwordError):
 
 
 class Overloaded(WatchwordError):
-    """More calls than database connections; worth a retry after `retry_after_seconds`."""
+    """More than there is room for; worth a retry after `retry_after_seconds`."""
 
     reason = Reason.OVERLOADED
     message = "the server is overloaded"

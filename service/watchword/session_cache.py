@@ -1,7 +1,8 @@
 """The session cache of this process, as Python sees it: it fills and empties what the gate reads.
 
 The cache and its lease are Rust (rust_core/core/src/cache); docs/validation.md says what they
-promise. Everything here is called on the event loop and takes microseconds.
+promise. Everything here is called on the event loop and takes microseconds, a session that is
+handed over some tens of them.
 """
 
 from collections.abc import Sequence

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import struct
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
@@ -9,7 +10,9 @@ import grpc
 import pytest
 
 from tests.rpc.wire import SERVICE, Wire, wire_to
+from tests.support import http2
 from tests.support.health import health_of, status
+from tests.support.http2 import RawConnection
 from tests.support.running import RunningApp, running_app
 from watchword_client import auth_service_pb2 as pb
 
@@ -19,6 +22,8 @@ CALLERS_MAX, STRANGERS_MAX = 256, 32
 HOLD_SECONDS = 0.25
 STREAMS_PER_CONNECTION = 100
 SERVING = 1
+# A setting (RFC 9113, 6.5.2).
+INITIAL_WINDOW_SIZE = 4
 WAIT_SECONDS = 20.0
 
 
@@ -110,6 +115,28 @@ async def test_a_full_room_refuses_at_once(gated: RunningApp, wire: Wire) -> Non
         assert clock() - given_up < WAIT_SECONDS
         await asyncio.sleep(0.01)
     assert clock() - given_up >= HOLD_SECONDS - 0.1
+
+
+async def test_who_does_not_read_its_answers_holds_no_place(gated: RunningApp, wire: Wire) -> None:
+    """256 answered calls of a caller that lets nothing be sent to it: others' are passed on.
+
+    Seen to fail with the place left at the end of the answer.
+    """
+    user_id = (await gated.sign_in("ada")).user.id
+    request = pb.GetRolesRequest(user_id=user_id).SerializeToString()
+    message = b"\0" + struct.pack(">I", len(request)) + request
+    block = http2.header_block(
+        f"/{SERVICE}/GetRoles", authorization=f"Bearer {wire.key}", grpc_timeout="60S"
+    )
+    no_window = http2.frame(http2.SETTINGS, 0, 0, struct.pack(">HI", INITIAL_WINDOW_SIZE, 0))
+    with RawConnection(gated.app.api_address) as connection:
+        connection.send(no_window)
+        for id in range(1, 2 * CALLERS_MAX, 2):
+            head = http2.split_headers(id, block, flags=http2.END_HEADERS)
+            connection.send(head + http2.frame(http2.DATA, http2.END_STREAM, id, message))
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (await wire.call("GetRoles", _roles())).reason != "USER_NOT_FOUND":
+                await asyncio.sleep(0.05)
 
 
 async def test_strangers_have_a_room_of_their_own(gated: RunningApp, wire: Wire) -> None:

@@ -11,7 +11,7 @@ from tests.support.running import RunningApp
 from watchword.callers.model import Scope
 from watchword.dev.ready import joining_environment
 from watchword.transport.session_reader import TURN_SESSIONS_MAX, TURNS_MAX
-from watchword_client import AsyncClient, Overloaded, SessionInvalid, Unavailable
+from watchword_client import AsyncClient, Overloaded, SessionInvalid, Unavailable, WatchwordError
 from watchword_client import auth_service_pb2 as pb
 
 # Two calls of each are fewer than one connection may have streams.
@@ -144,3 +144,45 @@ async def test_a_read_that_takes_too_long_is_unavailable(
             await client.validate_session(token)
     assert error.value.reason == "STORAGE_UNAVAILABLE"
     assert waits - 0.01 <= clock() - began
+
+
+async def test_without_the_gate_no_yes_is_old_either(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read more than a second ago is no answer.
+
+    Seen to fail without `_young` of login/sessions.py.
+    """
+    async with held_reads(database_url, monkeypatch, GATE__ENABLED="false") as (app, reads):
+        tokens = await _tokens(app, 1)
+        call = asyncio.create_task(app.client.batch_validate_sessions(tokens))
+        await reads.wait_for(1)
+        await asyncio.sleep(1.1)
+        reads.open.set()
+        with pytest.raises(Unavailable):
+            await call
+        again = await app.client.batch_validate_sessions(tokens)
+        assert again.results[0].HasField("session")
+
+
+async def test_a_stray_cancel_takes_no_reader_away(
+    held: tuple[RunningApp, HeldReads], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CancelledError that nobody asked for is INTERNAL for who waits, as often as it comes.
+
+    Seen to fail with `Exception` alone caught in `SessionReader._read`.
+    """
+    app, reads = held
+    reads.open.set()
+    (token,) = await _tokens(app, 1)
+
+    async def stray(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("watchword.transport.session_reader.sessions.live_by_id", stray)
+        for _ in range(TURNS_MAX + 1):
+            with pytest.raises(WatchwordError) as error:
+                await app.client.validate_session(token)
+            assert error.value.reason == "INTERNAL"
+    assert (await app.client.validate_session(token)).HasField("session")

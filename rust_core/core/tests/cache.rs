@@ -306,11 +306,22 @@ fn last_seen_is_reported_once_a_period() {
     let cache = filled(&fill);
     assert_eq!(ask(&cache, &VERIFIER, NOW), LookUp::Hit(true));
     assert_eq!(ask(&cache, &VERIFIER, NOW + 1), HIT);
+    fill.session.last_seen = NOW;
     let mut now = NOW;
     for reported in [false, true, false, true] {
         now += REPORT_EVERY / 2;
         assert!(cache.fill(cache.begin_fill(now), &fill, now));
         assert_eq!(ask(&cache, &VERIFIER, now), LookUp::Hit(reported));
+        if reported {
+            fill.session.last_seen = now;
+        }
+    }
+    // What was not stored is reported once more after the next read.
+    fill.session.last_seen = NOW - REPORT_EVERY;
+    for reported in [true, true] {
+        assert!(cache.fill(cache.begin_fill(now), &fill, now));
+        assert_eq!(ask(&cache, &VERIFIER, now), LookUp::Hit(reported));
+        assert_eq!(ask(&cache, &VERIFIER, now), HIT);
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use hyper::body::{Body as HttpBody, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName};
 use hyper::{Method, Request, Response};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::body::{Body, Broken, Sent};
 use crate::call::pass_on;
@@ -90,6 +90,7 @@ impl Asked {
         lane: &Lane,
         shared: &Shared,
     ) -> Result<Response<Body>, Broken> {
+        let began = Instant::now();
         if matches!(self.body, Reading::Begun) {
             let read = poll_fn(|context| self.poll_read(context));
             // Who takes longer to send a token has grpc.aio's deadlines.
@@ -101,7 +102,7 @@ impl Asked {
         match self.body {
             Reading::Failed(error) => return Err(error),
             Reading::Whole => {
-                let patience = database_budget(self.request.headers());
+                let patience = database_budget(self.request.headers(), began.elapsed());
                 match check::after_read(self.check, &self.read, lane, patience).await {
                     Some(Ok(answer)) => return Ok(respond::message(Bytes::from(answer))),
                     Some(Err(refusal)) => return Ok(respond::refused(&refusal)),
@@ -154,9 +155,10 @@ fn joined(first: Bytes, more: Bytes) -> Bytes {
     both.freeze()
 }
 
-/// What a call may spend on the database.
-fn database_budget(headers: &HeaderMap) -> Duration {
-    let left = headers::timeout(headers).map(|left| left.saturating_sub(ANSWER_MARGIN));
+/// What a call may spend on the database that has taken so long already.
+fn database_budget(headers: &HeaderMap, passed: Duration) -> Duration {
+    let margin = ANSWER_MARGIN.saturating_add(passed);
+    let left = headers::timeout(headers).map(|given| given.saturating_sub(margin));
     left.unwrap_or(DATABASE_BUDGET).min(DATABASE_BUDGET)
 }
 

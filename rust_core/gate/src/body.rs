@@ -13,7 +13,6 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
 use crate::connection::InFlight;
-use crate::room::Place;
 
 /// Why an answer ended without its end; h2's reason, if there is one, is among its sources.
 #[derive(Debug)]
@@ -93,8 +92,6 @@ pub(crate) struct Passed {
     pub(crate) incoming: Incoming,
     /// When the gate stops waiting for it.
     pub(crate) patience: Option<Pin<Box<Sleep>>>,
-    /// What it takes of grpc.aio's room.
-    pub(crate) place: Option<Place>,
     /// Counts the call as long as it lasts.
     pub(crate) _call: InFlight,
 }
@@ -112,12 +109,6 @@ impl Passed {
             }
             return Poll::Pending;
         };
-        // Trailers are the end, and nobody has to ask for more.
-        if !matches!(&frame, Some(Ok(frame)) if frame.is_data())
-            && let Some(place) = self.place.take()
-        {
-            place.leave();
-        }
         Poll::Ready(frame.map(|read| read.map_err(Broken::new)))
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use watchword_core::cache::{Hit, LookUp};
 use watchword_core::{KnownChange, PresentedSession};
 
-use crate::lane::{Lane, Moment};
+use crate::lane::{Lane, Moment, is_young};
 use crate::message::{self, Batch, Parts};
 use crate::misses::Reading;
 use crate::refusal::Refusal;
@@ -158,7 +158,7 @@ async fn read_many(body: &[u8], lane: &Lane) -> Option<Result<Vec<u8>, Refusal>>
         .iter()
         .filter_map(|&at| presented.get(at).cloned().flatten())
         .collect();
-    let readings = match lane.read(&sessions).await {
+    let readings: Readings = match lane.read(&sessions).await {
         Ok(readings) => missing.into_iter().zip(readings).collect(),
         Err(refusal) => return Some(Err(refusal)),
     };
@@ -168,7 +168,9 @@ async fn read_many(body: &[u8], lane: &Lane) -> Option<Result<Vec<u8>, Refusal>>
     } else {
         write_many(&presented, &readings, None, lane).ok()
     };
-    written.flatten().map(Ok)
+    // As the last step: this thread may have been stopped meanwhile.
+    let young = readings.values().all(|reading| is_young(reading));
+    written.flatten().filter(|_| young).map(Ok)
 }
 
 fn many_sessions(body: &[u8], lane: &Lane) -> Option<Vec<Option<PresentedSession>>> {

@@ -110,7 +110,7 @@ impl Lane {
     pub fn apply(&self, change: &Change) {
         match self.lease.database_now(boottime_us()) {
             Some(now) => self.cache.apply(change, now),
-            // No lease was ever begun, so nothing was filled.
+            // Without a time nothing can have been filled.
             None => self.cache.clear(),
         }
     }
@@ -209,11 +209,7 @@ impl Lane {
                     Err(_) => return Err(self.refusals.unavailable.clone()),
                 }
             }
-            let now = boottime_us();
-            if readings
-                .iter()
-                .all(|reading| now.saturating_sub(reading.began) <= LEASE)
-            {
+            if readings.iter().all(|reading| is_young(reading)) {
                 return Ok(readings);
             }
         }
@@ -230,6 +226,11 @@ impl Lane {
             waiters,
         }
     }
+}
+
+/// Whether a reading is no older than the lease.
+pub(crate) fn is_young(reading: &Reading) -> bool {
+    boottime_us().saturating_sub(reading.began) <= LEASE
 }
 
 /// Microseconds since boot; unlike the monotonic clock it goes on while the machine sleeps.

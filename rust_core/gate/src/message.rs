@@ -79,7 +79,7 @@ impl Batch {
         write_field(&mut self.0, USER, parts.user);
     }
 
-    /// The next token is that of no live session, for ever.
+    /// The next token is that of no live session.
     pub(crate) fn refused(&mut self) {
         self.0
             .extend_from_slice(&[RESULTS, 2, ERROR_REASON, SESSION_INVALID]);

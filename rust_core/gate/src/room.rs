@@ -52,7 +52,8 @@ impl Place {
 
 impl Drop for Place {
     /// Nothing says when a call that was given up has ended there; until it has, it costs what any
-    /// other does (CVE-2023-44487). So its place is free a while later.
+    /// other does (CVE-2023-44487). So its place is taken for a while that is enough for that as
+    /// long as the event loop turns.
     fn drop(&mut self) {
         if let (Some(permit), Ok(runtime)) = (self.permit.take(), Handle::try_current()) {
             runtime.spawn(async move {

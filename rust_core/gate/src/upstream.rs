@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use h2::Reason;
-use hyper::body::{Body as HttpBody, Incoming};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper::http::uri::{Authority, Parts, Scheme};
 use hyper::{Request, Response, Uri};
@@ -50,7 +50,7 @@ impl Upstream {
         &self,
         mut request: Request<Sent>,
         call: InFlight,
-        mut place: Option<Place>,
+        place: Option<Place>,
     ) -> Result<Response<Body>, Broken> {
         let mut patience = headers::timeout(request.headers())
             .map(|deadline| Box::pin(sleep(deadline.saturating_add(DEADLINE_GRACE))));
@@ -67,17 +67,16 @@ impl Upstream {
         };
         match answered {
             Ok(answer) => {
-                let (mut parts, incoming) = answer.into_parts();
-                headers::clean_response(&mut parts.headers);
-                if incoming.is_end_stream()
-                    && let Some(place) = place.take()
-                {
+                // The answers of what needs a place are one message: with its head it is over
+                // there, and how fast the client reads it is nobody's concern.
+                if let Some(place) = place {
                     place.leave();
                 }
+                let (mut parts, incoming) = answer.into_parts();
+                headers::clean_response(&mut parts.headers);
                 let body = Body::Passed(Passed {
                     incoming,
                     patience,
-                    place,
                     _call: call,
                 });
                 Ok(Response::from_parts(parts, body))

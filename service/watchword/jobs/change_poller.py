@@ -16,7 +16,6 @@ time counts only once it was read for as long as a transaction may last.
 """
 
 import asyncio
-import time
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +23,7 @@ from uuid import UUID
 
 import structlog
 
+from watchword.changes.clock import boottime_ns
 from watchword.changes.model import CHANGES_KEPT, Reading
 from watchword.changes.ports import ChangeFeed, ChangeSink
 
@@ -82,7 +82,7 @@ class ChangePoller:
     async def poll(self) -> None:
         """Reads once: applies what is new and renews the lease, or begins anew."""
         # Before anything else: also what makes the connection counts against the lease.
-        sent_ns = _boottime_ns()
+        sent_ns = boottime_ns()
         try:
             reading = await self._feed.read(since=self._since())
         except Exception as error:
@@ -139,8 +139,3 @@ class ChangePoller:
             elif self._problem is None:
                 _log.warning("changes cannot be read", problem=problem)
         self._problem = problem
-
-
-def _boottime_ns() -> int:
-    """Returns the time since boot; unlike a monotonic clock it goes on while the host sleeps."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -32,7 +32,7 @@ T = TypeVar("T")
 class LiveSession:
     """A session that is live at `as_of_time`, its verifier, its active user and their grants.
 
-    `last_seen_time` is what is stored, or will be soon.
+    `last_seen_time` is what is stored.
     """
 
     session: Session

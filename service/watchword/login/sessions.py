@@ -4,19 +4,25 @@ Every path goes through `live_session`, or `live_by_id` for many: one place deci
 session is live.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final, TypeVar
 from uuid import UUID
 
 from watchword.audit.model import Event
+from watchword.changes.clock import boottime_ns
 from watchword.changes.model import Change
 from watchword.crypto import PresentedSession, verifier_matches
-from watchword.errors import SessionInvalid, UserNotFound
+from watchword.errors import SessionInvalid, StorageUnavailable, UserNotFound
 from watchword.login import auditing, changes
 from watchword.login.context import LoginContext
 from watchword.login.ports import LiveSession, Tx
 from watchword.roles.model import Grants
+
+T = TypeVar("T")
+# How old a yes may be (docs/validation.md): as long as the gate's lease. Nanoseconds.
+AGE_MAX_NS: Final = 1_000_000_000
 
 
 async def live_session(ctx: LoginContext, token: str) -> LiveSession:
@@ -28,8 +34,10 @@ async def live_session(ctx: LoginContext, token: str) -> LiveSession:
     if presented is None:
         raise SessionInvalid
     idle_lifetime = ctx.sessions.idle_lifetime
-    found = await ctx.database.run_statement(
-        lambda tx: tx.live_sessions.find(presented.session_id, idle_lifetime=idle_lifetime)
+    found = await _young(
+        ctx.database.run_statement(
+            lambda tx: tx.live_sessions.find(presented.session_id, idle_lifetime=idle_lifetime)
+        )
     )
     live = _verified(ctx, presented, found)
     if live is None:
@@ -54,7 +62,7 @@ async def live_sessions(ctx: LoginContext, tokens: Sequence[str]) -> Checked:
     ids = sorted({one.session_id for one in presented if one is not None})
     if not ids:
         return Checked([None] * len(tokens), None)
-    found, time = await live_by_id(ctx, ids)
+    found, time = await _young(live_by_id(ctx, ids))
     live = [
         None if one is None else _verified(ctx, one, found.get(one.session_id)) for one in presented
     ]
@@ -69,6 +77,18 @@ async def live_by_id(
     return await ctx.database.run_statement(
         lambda tx: tx.live_sessions.find_many(ids, idle_lifetime=idle_lifetime)
     )
+
+
+async def _young(read: Awaitable[T]) -> T:
+    """Returns what was read, unless that may be too old by now: raises StorageUnavailable.
+
+    However it came: the statement was slow, or this process was stopped after it.
+    """
+    began = boottime_ns()
+    found = await read
+    if boottime_ns() - began > AGE_MAX_NS:
+        raise StorageUnavailable
+    return found
 
 
 def _verified(

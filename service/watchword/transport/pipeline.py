@@ -111,7 +111,7 @@ class Pipeline:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and _was_cancelled():
+            if isinstance(error, asyncio.CancelledError) and was_cancelled():
                 call.log(grpc.StatusCode.CANCELLED)
                 raise
             call.log_defect(error)
@@ -151,8 +151,8 @@ def database_budget_seconds(time_left: float | None) -> float:
     return max(0.0, min(time_left - ANSWER_MARGIN_SECONDS, DATABASE_BUDGET_SECONDS))
 
 
-def _was_cancelled() -> bool:
-    """Whether the client or the server ended this call; a stray CancelledError is a defect."""
+def was_cancelled() -> bool:
+    """Whether somebody ended this task; a stray CancelledError is a defect."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

@@ -19,7 +19,7 @@ from watchword.login.context import LoginContext
 from watchword.login.ports import LiveSession, MissedSessions, SessionTurn
 from watchword.transport import convert
 from watchword.transport.errors import internal_status, status_of
-from watchword.transport.pipeline import DATABASE_BUDGET_SECONDS
+from watchword.transport.pipeline import DATABASE_BUDGET_SECONDS, was_cancelled
 
 # What one statement asks for; a few milliseconds of PostgreSQL's.
 TURN_SESSIONS_MAX: Final = 256
@@ -28,6 +28,8 @@ TURNS_MAX: Final = 4
 # Nobody waits for a refill, so they gather for a while, and others' turns come in between.
 REFILL_SECONDS: Final = 0.2
 REFILL_SESSIONS_MAX: Final = 64
+# After a read that failed, which may have taken no time at all: everything else runs meanwhile.
+PAUSE_SECONDS: Final = 0.01
 
 _log = structlog.get_logger(__name__)
 
@@ -66,33 +68,39 @@ class SessionReader:
             if turn is None:
                 # Who comes now finds the queue empty, and wakes.
                 self._waiting.clear()
-            else:
-                await self._read(turn)
+            elif not await self._read(turn):
+                await asyncio.sleep(PAUSE_SECONDS)
 
     async def _read_refills(self) -> None:
         while True:
             await asyncio.sleep(REFILL_SECONDS)
             while (turn := self._missed.take_refills(REFILL_SESSIONS_MAX)) is not None:
-                await self._read(turn)
+                if not await self._read(turn):
+                    break
 
-    async def _read(self, turn: SessionTurn) -> None:
-        """Takes one turn; whatever happens, all who wait are told."""
+    async def _read(self, turn: SessionTurn) -> bool:
+        """Takes one turn; whatever happens, all who wait are told. Whether there was a read."""
         ids = turn.session_ids
         try:
             async with asyncio.timeout(DATABASE_BUDGET_SECONDS):
                 found, time = await sessions.live_by_id(self._ctx, ids)
             _hand_over(turn, found.values())
             turn.end(time)
+            return True
         except (WatchwordError, TimeoutError) as error:
             refused = error if isinstance(error, WatchwordError) else StorageUnavailable()
             _log.warning("sessions were not read", count=len(ids), reason=refused.reason)
             turn.fail(status_of(refused))
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and was_cancelled():
+                raise
+            # A stray CancelledError is a defect; it would take this reader away without a word.
             request_id = str(new_id(0))
             _log.error(
                 "sessions were not read", count=len(ids), request_id=request_id, exc_info=error
             )
             turn.fail(internal_status(request_id))
+        return False
 
 
 def _hand_over(turn: SessionTurn, found: Iterable[LiveSession]) -> None:

@@ -30,7 +30,7 @@ pub struct UserFill<'a> {
     pub roles: &'a [u8],
 }
 
-/// The session, as that statement read it: not revoked, and verified by who asked.
+/// The session, as that statement read it: live. Whose secret it is, is compared at each look-up.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionFill<'a> {
     /// The session's id.

@@ -58,7 +58,8 @@ impl Entry {
         self.used.load(Ordering::Relaxed) && self.used.swap(false, Ordering::Relaxed)
     }
 
-    /// Puts in what was read later; what only this replica knows stays: dead, seen, reported.
+    /// Puts in what was read later; what only this replica knows stays: dead and seen. What was
+    /// reported does not: the read says what of it was stored, and the rest is reported again.
     pub(super) fn refill(&mut self, fresh: Live) {
         if let Some(had) = &self.live
             && (fresh.version, fresh.began) >= (had.version, had.began)
@@ -66,9 +67,6 @@ impl Entry {
             fresh
                 .last_seen
                 .fetch_max(had.last_seen.load(Ordering::Relaxed), Ordering::Relaxed);
-            fresh
-                .reported
-                .fetch_max(had.reported.load(Ordering::Relaxed), Ordering::Relaxed);
             self.live = Some(fresh);
         }
     }
