@@ -43,12 +43,12 @@ use user::User;
 pub const MAX_AGE: i64 = 60_000_000;
 
 /// From this age of the read on, or up to [`REFILL_SPREAD`] later, a hit asks for it to be made
-/// again: 42 s. Microseconds.
-pub const REFILL_AFTER: i64 = 42_000_000;
+/// again: 24 s. Microseconds.
+pub const REFILL_AFTER: i64 = 24_000_000;
 
 /// Each session has a moment of its own within this time, so that those who were read together are
-/// not read together for ever: 15 s. Microseconds.
-pub const REFILL_SPREAD: i64 = 15_000_000;
+/// not read together for ever, nor all of them at once the first time: 33 s. Microseconds.
+pub const REFILL_SPREAD: i64 = 33_000_000;
 
 /// Default of [`Settings::report_every`]: 10 minutes. Microseconds.
 pub const REPORT_EVERY: i64 = 600_000_000;
