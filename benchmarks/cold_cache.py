@@ -18,7 +18,7 @@ import asyncpg
 from benchmarks.machine import facts
 from benchmarks.made_sessions import make_sessions
 from benchmarks.processes import ProcessFailed, watchword_server
-from benchmarks.rust_load import Cores, Server, build, run_job
+from benchmarks.rust_load import Cores, Server, build, grpc_call, run_job
 from benchmarks.session_checks import VALIDATE
 from benchmarks.table import table
 
@@ -78,9 +78,8 @@ def main() -> None:
             version = asyncio.run(
                 make_sessions(ready, users=USERS, sessions=SESSIONS, file=sessions)
             )
-            authorization = f"Bearer {ready['service_key']}"
-            call = {"method": VALIDATE, "authorization": authorization, "expect": "user"}
-            server = Server(pid=ready["pid"], target=ready["api"], call={"grpc": call})
+            call = grpc_call(ready, VALIDATE, "user")
+            server = Server(pid=ready["pid"], target=ready["api"], call=call)
             cores.give_to_server(server.pid)
             samples = asyncio.run(measure(server, sessions, ready["database_url"]))
     except ProcessFailed as error:

@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.machine import facts
 from benchmarks.made_sessions import make_sessions
 from benchmarks.processes import ProcessFailed, watchword_server
-from benchmarks.rust_load import SHED, Cores, Server, build, run_job
+from benchmarks.rust_load import SHED, Cores, Server, build, grpc_call, run_job
 from benchmarks.session_checks import VALIDATE
 from benchmarks.table import table
 
@@ -142,7 +142,8 @@ def main() -> None:
                 (ROLES, users, "roles", 5.0),
                 (VALIDATE, sessions, "user", 2.0),
             ):
-                server = _server(ready, method, expect)
+                call = grpc_call(ready, method, expect)
+                server = Server(pid=ready["pid"], target=ready["api"], call=call)
                 cores.give_to_server(server.pid)
                 phases = measure(server, asked, seconds, overload)
                 rows = [phase.cells(phases[0].goodput) for phase in phases]
@@ -153,12 +154,6 @@ def main() -> None:
         sys.exit(f"error: {error}")
     if found:
         sys.exit("missed: " + "; ".join(found))
-
-
-def _server(ready: dict[str, Any], method: str, expect: str) -> Server:
-    authorization = f"Bearer {ready['service_key']}"
-    call = {"method": method, "authorization": authorization, "expect": expect}
-    return Server(pid=ready["pid"], target=ready["api"], call={"grpc": call})
 
 
 if __name__ == "__main__":

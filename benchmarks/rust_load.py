@@ -71,6 +71,12 @@ class Server:
     batch: int = 1
 
 
+def grpc_call(ready: dict[str, Any], method: str, expect: object) -> dict[str, Any]:
+    """Returns what a job says of calls by the caller of an installation (its ready file)."""
+    authorization = f"Bearer {ready['service_key']}"
+    return {"grpc": {"method": method, "authorization": authorization, "expect": expect}}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadResult:
     """What one run measured: answers a second, their latencies, and CPU time a call.

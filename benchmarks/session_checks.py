@@ -28,6 +28,7 @@ from benchmarks.rust_load import (
     LoadResult,
     Server,
     build,
+    grpc_call,
     redis_server,
     run_load,
     tonic_echo,
@@ -235,10 +236,8 @@ def _all_rows(
 
 def _grpc(ready: dict[str, Any], pid: int, target: str, method: str, expect: object) -> Server:
     """A server of gRPC; all get the same requests with the same credentials."""
-    authorization = f"Bearer {ready['service_key']}"
-    call = {"method": method, "authorization": authorization, "expect": expect}
-    has_postgres = method in (VALIDATE, BATCH)
-    return Server(pid=pid, target=target, call={"grpc": call}, has_postgres=has_postgres)
+    call = grpc_call(ready, method, expect)
+    return Server(pid=pid, target=target, call=call, has_postgres=method in (VALIDATE, BATCH))
 
 
 def _forged(lines: str) -> str:

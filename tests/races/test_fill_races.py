@@ -5,10 +5,10 @@ and their fill; what it works with is real.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -16,18 +16,18 @@ import pytest
 from tests.races.bursts import FULL
 from tests.races.results import Results
 from tests.races.sessions import CACHED, KNOWN_SECONDS, accepted, revoke, stored_sessions
+from tests.support.held_reads import HeldDatabase
 from tests.support.processes import watchword
 from tests.support.running import RunningApp, running_app
 from watchword.changes.model import Change
 from watchword.dev.ready import joining_environment
-from watchword.login.ports import LiveSession, Tx
+from watchword.login.ports import LiveSession
 from watchword.session_cache import GateCache, Turn
 from watchword.storage.transactions import PgDatabase
 from watchword_client import AsyncClient
 
 pytestmark = pytest.mark.timeout(3_600 if FULL else 120)
 
-T = TypeVar("T")
 # A call may spend 2 s on the database, in which all of these are read, revoked and heard of.
 TOGETHER = 20
 STEP_SECONDS = 0.002
@@ -57,27 +57,15 @@ class FailPoint:
             event = self.waiting[session_id] = asyncio.Event()
             await event.wait()
 
+    async def wait_for_all(self, session_ids: Collection[UUID]) -> None:
+        """Waits for each of these that is armed."""
+        await asyncio.gather(*map(self.wait, session_ids))
+
     def release(self, session_id: UUID) -> None:
         """Lets the miss go on."""
         self.armed.discard(session_id)
         if session_id in self.waiting:
             self.waiting.pop(session_id).set()
-
-
-class PausedDatabase:
-    """The database; its look-up of sessions waits at the fail-point once it has read."""
-
-    def __init__(self, database: PgDatabase, point: FailPoint) -> None:
-        self._database = database
-        self._point = point
-        self.run_tx = database.run_tx
-
-    async def run_statement(self, fn: Callable[[Tx], Awaitable[T]]) -> T:
-        result = await self._database.run_statement(fn)
-        match result:
-            case (dict() as found, datetime()):
-                await asyncio.gather(*map(self._point.wait, found))
-        return result
 
 
 class NotedCache:
@@ -146,8 +134,8 @@ async def racing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     def cache(*arguments: Any, **options: Any) -> NotedCache:
         return NotedCache(GateCache(*arguments, **options), point)
 
-    def database(*arguments: Any) -> PausedDatabase:
-        return PausedDatabase(PgDatabase(*arguments), point)
+    def database(*arguments: Any) -> HeldDatabase:
+        return HeldDatabase(PgDatabase(*arguments), point.wait_for_all)
 
     monkeypatch.setattr("watchword.app.GateCache", cache)
     monkeypatch.setattr("watchword.app.PgDatabase", database)

@@ -1,10 +1,11 @@
 """A server in the test's own process whose reads of sessions wait until the test goes on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TypeVar
+from uuid import UUID
 
 import pytest
 
@@ -29,19 +30,27 @@ class HeldReads:
             while len(self.sizes) < reads:
                 await asyncio.sleep(0.005)
 
+    async def hold(self, found: Collection[UUID]) -> None:
+        """Notes a read, and lets its answer wait."""
+        self.sizes.append(len(found))
+        await self.open.wait()
 
-class _HeldDatabase:
-    def __init__(self, database: PgDatabase, reads: HeldReads) -> None:
+
+class HeldDatabase:
+    """The database; after its look-up of many sessions `hold` is awaited with what was found."""
+
+    def __init__(
+        self, database: PgDatabase, hold: Callable[[Collection[UUID]], Awaitable[None]]
+    ) -> None:
         self._database = database
-        self._reads = reads
+        self._hold = hold
         self.run_tx = database.run_tx
 
     async def run_statement(self, fn: Callable[[Tx], Awaitable[T]]) -> T:
         result = await self._database.run_statement(fn)
         match result:
             case (dict() as found, datetime()):
-                self._reads.sizes.append(len(found))
-                await self._reads.open.wait()
+                await self._hold(found)
         return result
 
 
@@ -52,7 +61,7 @@ async def held_reads(
     """The server, and its reads, which wait until `open` is set."""
     reads = HeldReads()
     monkeypatch.setattr(
-        "watchword.app.PgDatabase", lambda pool: _HeldDatabase(PgDatabase(pool), reads)
+        "watchword.app.PgDatabase", lambda pool: HeldDatabase(PgDatabase(pool), reads.hold)
     )
     async with running_app(database_url, **settings) as app:
         yield app, reads

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::body::{Body, Broken, Sent};
 use crate::call::pass_on;
-use crate::check::{self, Answer};
+use crate::check::{self, Answer, Missing};
 use crate::connection::{InFlight, Shared};
 use crate::lane::Lane;
 use crate::route::Check;
@@ -35,6 +35,7 @@ pub(crate) struct Asked {
     /// What was read of the body.
     read: Bytes,
     body: Reading,
+    missing: Option<Missing>,
 }
 
 /// How far the body is read.
@@ -58,6 +59,7 @@ impl Asked {
             is_caller: may_validate.is_some(),
             read: Bytes::new(),
             body: Reading::NotLookedAt,
+            missing: None,
         };
         if looked_at {
             asked.body = Reading::Begun;
@@ -67,8 +69,8 @@ impl Asked {
         asked
     }
 
-    /// The answer, where nothing has to be waited for.
-    pub(crate) fn at_once(&self, lane: &Lane) -> Option<Response<Body>> {
+    /// The answer, where nothing has to be waited for; notes what is missing.
+    pub(crate) fn at_once(&mut self, lane: &Lane) -> Option<Response<Body>> {
         if !matches!(self.body, Reading::Whole) {
             return None;
         }
@@ -76,10 +78,14 @@ impl Asked {
             Answer::Ready(answer) => Some(respond::message(Bytes::from(answer))),
             Answer::Refused(refusal) => Some(respond::refused(&refusal)),
             // Most of what comes then is refused, and should cost no more than a hit.
-            Answer::Missing if lane.misses.is_full() => {
+            Answer::Missing(_) if lane.misses.is_full() => {
                 Some(respond::refused(&lane.refusals.overloaded))
             }
-            Answer::Missing | Answer::NotJudged => None,
+            Answer::Missing(missing) => {
+                self.missing = Some(missing);
+                None
+            }
+            Answer::NotJudged => None,
         }
     }
 
@@ -99,17 +105,16 @@ impl Asked {
                 return Ok(answer);
             }
         }
-        match self.body {
-            Reading::Failed(error) => return Err(error),
-            Reading::Whole => {
-                let patience = database_budget(self.request.headers(), began.elapsed());
-                match check::after_read(self.check, &self.read, lane, patience).await {
-                    Some(Ok(answer)) => return Ok(respond::message(Bytes::from(answer))),
-                    Some(Err(refusal)) => return Ok(respond::refused(&refusal)),
-                    None => {}
-                }
+        if let Reading::Failed(error) = self.body {
+            return Err(error);
+        }
+        if let Some(missing) = self.missing {
+            let patience = database_budget(self.request.headers(), began.elapsed());
+            match check::after_read(missing, lane, patience).await {
+                Some(Ok(answer)) => return Ok(respond::message(Bytes::from(answer))),
+                Some(Err(refusal)) => return Ok(respond::refused(&refusal)),
+                None => {}
             }
-            Reading::Begun | Reading::NotLookedAt => {}
         }
         let request = self.request.map(|rest| Sent::begun(self.read, rest));
         pass_on(request, call, self.is_caller, lane, shared).await

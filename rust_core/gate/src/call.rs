@@ -31,15 +31,12 @@ type Later = Pin<Box<dyn Future<Output = Result<Response<Body>, Broken>> + Send>
 impl Answering {
     /// Answers at once where that can be.
     pub(crate) fn begin(request: Request<Incoming>, call: InFlight, shared: &Arc<Shared>) -> Self {
-        caught(|| begin(request, call, shared), &shared.events).unwrap_or_else(Self::defect)
+        caught(|| begin(request, call, shared), &shared.events)
+            .unwrap_or_else(|| Self::now(defect()))
     }
 
     fn now(answer: Response<Body>) -> Self {
         Self::Now(Some(answer))
-    }
-
-    fn defect() -> Self {
-        Self::now(respond::status(respond::INTERNAL))
     }
 }
 
@@ -53,9 +50,13 @@ impl Future for Answering {
                 .map_or(Poll::Pending, |it| Poll::Ready(Ok(it))),
             // Nothing of a call that has panicked is looked at again.
             Self::Later(answer, events) => caught(|| answer.as_mut().poll(context), events)
-                .unwrap_or_else(|| Poll::Ready(Ok(respond::status(respond::INTERNAL)))),
+                .unwrap_or_else(|| Poll::Ready(Ok(defect()))),
         }
     }
+}
+
+fn defect() -> Response<Body> {
+    respond::status(respond::INTERNAL)
 }
 
 fn begin(request: Request<Incoming>, call: InFlight, shared: &Arc<Shared>) -> Answering {
@@ -70,7 +71,7 @@ fn begin(request: Request<Incoming>, call: InFlight, shared: &Arc<Shared>) -> An
     }
     let later: Later = match (shared.routes.find(request.uri().path()), &shared.lane) {
         (Route::Check(check), Some(lane)) => {
-            let asked = Asked::begin(check, request, lane);
+            let mut asked = Asked::begin(check, request, lane);
             if let Some(answer) = asked.at_once(lane) {
                 return Answering::now(answer);
             }

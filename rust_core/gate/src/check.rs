@@ -22,9 +22,24 @@ pub(crate) enum Answer {
     /// A no for ever: a token that was not minted here, or a dead session.
     Refused(Refusal),
     /// The database has to be asked.
-    Missing,
+    Missing(Missing),
     /// grpc.aio says what is wrong with it.
     NotJudged,
+}
+
+/// What was read of a check that waits for the database.
+pub(crate) enum Missing {
+    /// About one session.
+    One(Check, PresentedSession),
+    Many(MissingMany),
+}
+
+/// A batch, and what is not known of it.
+pub(crate) struct MissingMany {
+    presented: Vec<Option<PresentedSession>>,
+    places: Vec<usize>,
+    /// Without a lease nothing is known, and the cache is not needed for the rest.
+    leased: bool,
 }
 
 /// Answers a body from the cache.
@@ -36,17 +51,17 @@ pub(crate) fn at_once(check: Check, body: &[u8], lane: &Lane) -> Answer {
     answer.unwrap_or(Answer::NotJudged)
 }
 
-/// Answers a body with what Python reads of it; None where grpc.aio has to be asked.
+/// Answers with what Python reads of what is missing; None where grpc.aio has to be asked.
 pub(crate) async fn after_read(
-    check: Check,
-    body: &[u8],
+    missing: Missing,
     lane: &Lane,
     patience: Duration,
 ) -> Option<Result<Vec<u8>, Refusal>> {
     let answer = async {
-        match check {
-            Check::Sessions => read_many(body, lane).await,
-            Check::Session | Check::Roles => read_one(check, body, lane).await,
+        match missing {
+            // A read that begins now knows every change that has a token.
+            Missing::One(check, presented) => Some(read_one(check, presented, lane).await),
+            Missing::Many(missing) => read_many(missing, lane).await,
         }
     };
     timeout(patience, answer)
@@ -68,25 +83,25 @@ fn one_at_once(check: Check, body: &[u8], lane: &Lane) -> Option<Answer> {
     Some(match found {
         Some(LookUp::Hit(Some(answer))) => Answer::Ready(answer),
         Some(LookUp::Dead) => refused(),
-        Some(LookUp::Hit(None) | LookUp::Miss) | None => Answer::Missing,
+        Some(LookUp::Hit(None) | LookUp::Miss) | None => {
+            Answer::Missing(Missing::One(check, presented))
+        }
     })
 }
 
-async fn read_one(check: Check, body: &[u8], lane: &Lane) -> Option<Result<Vec<u8>, Refusal>> {
-    // A read that begins now knows every change that has a token.
-    let (Some(presented), _) = one_session(check, body, lane)? else {
-        return None;
+async fn read_one(
+    check: Check,
+    presented: PresentedSession,
+    lane: &Lane,
+) -> Result<Vec<u8>, Refusal> {
+    let readings = lane.read(&[presented]).await?;
+    let Some(reading) = readings.first() else {
+        return Err(lane.refusals.unavailable.clone());
     };
-    Some(match lane.read(&[presented]).await {
-        Ok(readings) => match readings.first() {
-            Some(reading) => reading
-                .live()
-                .map(|parts| write(check, parts, reading.as_of))
-                .ok_or_else(|| lane.refusals.invalid.clone()),
-            None => Err(lane.refusals.unavailable.clone()),
-        },
-        Err(refusal) => Err(refusal),
-    })
+    match reading.live() {
+        Some(parts) => Ok(write(check, parts, reading.as_of)),
+        None => Err(lane.refusals.invalid.clone()),
+    }
 }
 
 /// Reads a request about one session: None of a token that was not minted here, and the changes
@@ -135,31 +150,32 @@ type Readings = HashMap<usize, Arc<Reading>>;
 
 fn many_at_once(body: &[u8], lane: &Lane) -> Option<Answer> {
     let presented = many_sessions(body, lane)?;
-    let known = lane
-        .within_lease(|moment| Some(write_many(&presented, &Readings::new(), Some(moment), lane)));
-    match known {
-        Some(Ok(answer)) => answer.map(Answer::Ready),
-        Some(Err(_)) | None => Some(Answer::Missing),
+    let nothing = Readings::new();
+    let known =
+        lane.within_lease(|moment| Some(write_many(&presented, &nothing, Some(moment), lane)));
+    let leased = known.is_some();
+    match known.unwrap_or_else(|| write_many(&presented, &nothing, None, lane)) {
+        Ok(answer) => answer.map(Answer::Ready),
+        Err(places) => Some(Answer::Missing(Missing::Many(MissingMany {
+            presented,
+            places,
+            leased,
+        }))),
     }
 }
 
-async fn read_many(body: &[u8], lane: &Lane) -> Option<Result<Vec<u8>, Refusal>> {
-    let presented = many_sessions(body, lane)?;
-    let nothing = Readings::new();
-    let known = lane
-        .within_lease(|moment| Some(write_many(&presented, &nothing, Some(moment), lane).err()));
-    // Without a lease nothing is known, and the cache is not needed for the rest.
-    let leased = known.is_some();
-    let missing = match known {
-        Some(missing) => missing?,
-        None => write_many(&presented, &nothing, None, lane).err()?,
-    };
-    let sessions: Vec<PresentedSession> = missing
+async fn read_many(missing: MissingMany, lane: &Lane) -> Option<Result<Vec<u8>, Refusal>> {
+    let MissingMany {
+        presented,
+        places,
+        leased,
+    } = missing;
+    let sessions: Vec<PresentedSession> = places
         .iter()
         .filter_map(|&at| presented.get(at).cloned().flatten())
         .collect();
     let readings: Readings = match lane.read(&sessions).await {
-        Ok(readings) => missing.into_iter().zip(readings).collect(),
+        Ok(readings) => places.into_iter().zip(readings).collect(),
         Err(refusal) => return Some(Err(refusal)),
     };
     // What was known and is not any more makes a batch that grpc.aio answers.

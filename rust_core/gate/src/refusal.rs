@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+use crate::respond::{GRPC_MESSAGE, GRPC_STATUS};
+
 const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
 /// A status other than OK, ready to be sent.

@@ -11,8 +11,8 @@ use hyper::{Response, StatusCode};
 use crate::body::Body;
 use crate::refusal::Refusal;
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(crate) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// A status with its message, which is printable ASCII without `%` and so needs no encoding.
 #[derive(Clone, Copy, Debug)]
