@@ -78,7 +78,7 @@ class Refusal:
     """A status other than OK that the gate answers with."""
 
     def __new__(cls, code: int, message: str, details: bytes) -> Refusal:
-        """ValueError unless the message is printable ASCII without `%`."""
+        """Takes an encoded google.rpc.Status as details."""
 
 @final
 class Turn:
@@ -159,6 +159,50 @@ class Lane:
     def bytes(self) -> int: ...
 
 @final
+class UnaryCall:
+    """One call that the gate has handed over; ValueError once it was answered.
+
+    Collected without an answer it is INTERNAL.
+    """
+
+    @property
+    def number(self) -> int:
+        """Gives what it is called when it is given up."""
+
+    @property
+    def method(self) -> int:
+        """Gives the place of its method."""
+
+    @property
+    def message(self) -> bytes: ...
+    @property
+    def authorization(self) -> str: ...
+    @property
+    def time_left(self) -> float | None:
+        """Gives the seconds that its client goes on waiting; None for ever."""
+
+    def end(self, message: bytes) -> None: ...
+    def fail(self, code: int, message: str, details: bytes) -> None:
+        """Takes an encoded google.rpc.Status as details."""
+
+@final
+class UnaryCalls:
+    """Calls of one listener that wait for Python."""
+
+    def __new__(cls, methods: Sequence[str]) -> UnaryCalls:
+        """Methods as `package.Service/Method`."""
+
+    @property
+    def wake_fd(self) -> int:
+        """Gives an eventfd that is readable when there is something to take."""
+
+    def take(self) -> UnaryCall | None:
+        """Takes a call whose client still waits."""
+
+    def take_given_up(self) -> list[int]:
+        """Takes the numbers of calls whose clients have gone, taken before or not."""
+
+@final
 class Gate:
     """A started gate; one that is collected without `stop` closes at once."""
 
@@ -173,6 +217,7 @@ class Gate:
         idle_seconds: float,
         age_seconds: float,
         lane: Lane | None = None,
+        unary: UnaryCalls | None = None,
     ) -> Gate:
         """Listens; OSError for an address that cannot be, RuntimeError after a fork."""
 

@@ -20,7 +20,7 @@ from watchword.callers.registry import CallerRegistry
 from watchword.config import Config
 from watchword.crypto import KeyRing
 from watchword.errors import Overloaded, SessionInvalid, StorageUnavailable
-from watchword.gate import Gate, can_listen_on
+from watchword.gate import Gate, can_listen_on, unary_calls
 from watchword.jobs.audit_writer import AuditWriter
 from watchword.jobs.change_poller import ChangePoller
 from watchword.jobs.last_seen_writer import LastSeenWriter
@@ -52,6 +52,7 @@ from watchword.transport.errors import status_of
 from watchword.transport.pipeline import Pipeline
 from watchword.transport.server import ApiServer
 from watchword.transport.session_reader import SessionReader
+from watchword.transport.unary_server import UnaryServer
 
 _log = structlog.get_logger(__name__)
 
@@ -93,23 +94,18 @@ class App:
         )
         self._server = ApiServer(config.api, Pipeline(callers, refusals), AuthService(context))
         self._drain_timeout = config.api.drain_timeout
-        self._gate = (
-            Gate(
-                config.gate,
-                config.api,
-                self._server.services,
-                None if self._cache is None else self._cache.lane,
-            )
-            if _has_gate(config)
-            else None
-        )
+        gate_jobs: dict[str, Callable[[], Awaitable[None]]] = {}
+        self._gate: Gate | None = None
+        if self._cache is not None:
+            handlers = self._server.handlers
+            calls = unary_calls(list(handlers))
+            services = self._server.services
+            self._gate = Gate(config.gate, config.api, services, self._cache.lane, calls)
+            gate_jobs["gate events"] = self._gate.run
+            gate_jobs["unary server"] = UnaryServer(calls, list(handlers.values())).run
+            gate_jobs["session reader"] = SessionReader(context, self._cache).run
         self._probe = DatabaseProbe(self._pool)
         self._readiness = Readiness(self._probe, self._server.set_serving)
-        gate_jobs: dict[str, Callable[[], Awaitable[None]]] = {}
-        if self._gate is not None:
-            gate_jobs["gate events"] = self._gate.run
-        if self._cache is not None:
-            gate_jobs["session reader"] = SessionReader(context, self._cache).run
         if self._cache is not None and config.gate.cache_mib > 0:
             poller = ChangePoller(
                 ChangeFeed(self._pool),

@@ -1,7 +1,8 @@
 """The gate: the Rust threads that clients connect to, in front of grpc.aio.
 
-The gate listens on the api address and passes calls on to a unix socket in a folder that nobody
-else may enter. It never logs: what an operator should know waits in a queue that `run` empties.
+The gate listens on the api address. What it does not answer it hands over to UnaryServer, or passes
+on to a unix socket in a folder that nobody else may enter. It never logs: what an operator should
+know waits in a queue that `run` empties.
 """
 
 import asyncio
@@ -63,6 +64,11 @@ def can_listen_on(address: str) -> bool:
     return not address.startswith("unix:")
 
 
+def unary_calls(methods: Sequence[str]) -> _core.UnaryCalls:
+    """Makes the queue by which a gate hands over calls of these, `package.Service/Method`."""
+    return _core.UnaryCalls(methods)
+
+
 class Gate:
     """The gate of one listener; all of a process share one runtime."""
 
@@ -72,6 +78,7 @@ class Gate:
         api: ApiSettings,
         services: Sequence[str],
         lane: _core.Lane | None = None,
+        calls: "_core.UnaryCalls | None" = None,
         *,
         idle_seconds: float = IDLE_SECONDS,
         age_seconds: float = AGE_SECONDS,
@@ -80,6 +87,7 @@ class Gate:
         self._api = api
         self._services = services
         self._lane = lane
+        self._calls = calls
         self._idle_seconds = idle_seconds
         self._age_seconds = age_seconds
         self._folder: Path | None = None
@@ -108,6 +116,7 @@ class Gate:
                 idle_seconds=self._idle_seconds,
                 age_seconds=self._age_seconds,
                 lane=self._lane,
+                unary=self._calls,
             )
         except OSError:
             raise AddressTaken(

@@ -71,6 +71,7 @@ async def _answers(wire: Wire) -> AsyncIterator[tuple[str, Answer]]:
         yield f"{method} empty", await wire.call(method, request())
         yield f"{method} malformed", await wire.call(method, b"\xff")
         yield f"{method} without a key", await wire.call(method, request(), metadata=[])
+        yield f"{method} long", await wire.call(method, b"x" * 10_000)
         yield f"{method} too long", await wire.call(method, b"x" * 65_537)
     revoke = pb.RevokeRequest(session_token="none")
     yield "revoke", await wire.call("Revoke", revoke)

@@ -7,16 +7,18 @@ use std::task::{Context, Poll};
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Incoming};
 use hyper::{Request, Response, Version};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::answer::Asked;
 use crate::body::{Body, Broken, Sent};
 use crate::connection::{InFlight, Shared};
 use crate::events::Events;
 use crate::guard::caught;
+use crate::intake::Intake;
 use crate::lane::Lane;
 use crate::route::Route;
 use crate::settings::{FIRST_FRAME_PATIENCE, HEADERS_MAX_BYTES};
+use crate::unary::HANDED_OVER_BYTES;
 use crate::{headers, respond};
 
 /// The answer of a call. hyper moves it a few times, so that it is small: what a hit does not need
@@ -78,13 +80,22 @@ fn begin(request: Request<Incoming>, call: InFlight, shared: &Arc<Shared>) -> An
             let lane = Arc::clone(lane);
             Box::pin(async move { asked.later(call, &lane, &shared).await })
         }
-        (Route::Upstream, Some(lane)) => {
+        (Route::Python, Some(lane)) => {
             let is_caller = lane.may_validate(request.headers()).is_some();
-            let request = request.map(Sent::unread);
             let lane = Arc::clone(lane);
-            Box::pin(async move { pass_on(request, call, is_caller, &lane, &shared).await })
+            Box::pin(async move {
+                let began = Instant::now();
+                let intake = if is_caller {
+                    let mut intake = Intake::begin(request, HANDED_OVER_BYTES);
+                    intake.wait().await;
+                    intake
+                } else {
+                    Intake::unread(request)
+                };
+                ask_python(intake, began, call, is_caller, &lane, &shared).await
+            })
         }
-        (Route::Aside | Route::Upstream | Route::Check(_), _) => {
+        (Route::Aside | Route::Python | Route::Check(_), _) => {
             let request = request.map(Sent::unread);
             Box::pin(async move { shared.upstream.pass_on(request, call, None).await })
         }
@@ -93,19 +104,27 @@ fn begin(request: Request<Incoming>, call: InFlight, shared: &Arc<Shared>) -> An
     Answering::Later(later, events)
 }
 
-/// Passes a call on if there is room for it.
-pub(crate) async fn pass_on(
-    request: Request<Sent>,
+/// Has Python answer a call if there is room for it: what is one plain message of a caller's is
+/// handed over, everything else goes through grpc.aio.
+pub(crate) async fn ask_python(
+    intake: Intake,
+    began: Instant,
     call: InFlight,
     is_caller: bool,
     lane: &Lane,
     shared: &Shared,
 ) -> Result<Response<Body>, Broken> {
-    if let Some(place) = shared.room.enter(is_caller) {
-        return shared.upstream.pass_on(request, call, Some(place)).await;
+    let Some(place) = shared.room.enter(is_caller) else {
+        begun(intake.into_request()?.into_body()).await;
+        return Ok(respond::refused(&lane.refusals.overloaded));
+    };
+    if let Some(unary) = &shared.unary
+        && let Some(question) = unary.question(&intake, began)
+    {
+        return Ok(unary.ask(question, place).await);
     }
-    begun(request.into_body()).await;
-    Ok(respond::refused(&lane.refusals.overloaded))
+    let request = intake.into_request()?;
+    shared.upstream.pass_on(request, call, Some(place)).await
 }
 
 async fn refuse(

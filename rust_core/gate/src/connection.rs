@@ -23,6 +23,7 @@ use crate::settings::{
     HTTP1_BUFFER_MAX_BYTES, PENDING_RESETS_MAX, PING_INTERVAL, PING_TIMEOUT, SEND_BUFFER_MAX_BYTES,
     STREAM_WINDOW_BYTES, STREAMS_MAX,
 };
+use crate::unary::UnaryCalls;
 use crate::upstream::Upstream;
 
 /// What HTTP/2 begins with (RFC 9113, 3.4).
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) upstream: Upstream,
     pub(crate) room: Room,
     pub(crate) lane: Option<Arc<Lane>>,
+    pub(crate) unary: Option<Arc<UnaryCalls>>,
     pub(crate) events: Arc<Events>,
     pub(crate) idle_max: Duration,
     pub(crate) age_max: Duration,

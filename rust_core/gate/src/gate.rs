@@ -49,6 +49,7 @@ impl Gate {
             upstream: Upstream::new(settings.upstream, Arc::clone(&events)),
             room: Room::new(),
             lane: settings.lane,
+            unary: settings.unary,
             events: Arc::clone(&events),
             idle_max: settings.idle_max,
             age_max: settings.age_max,

@@ -16,7 +16,7 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     UPGRADE,
     HOST,
 ];
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Digits of a `grpc-timeout`.
 const DIGITS_MAX: usize = 8;
 

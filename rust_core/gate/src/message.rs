@@ -62,6 +62,13 @@ pub(crate) fn roles(parts: Parts<'_>, as_of: i64) -> Vec<u8> {
     ended(answer)
 }
 
+/// Puts the prefix before an encoded message.
+pub(crate) fn framed(message: &[u8]) -> Vec<u8> {
+    let mut answer = begun(message.len());
+    answer.extend_from_slice(message);
+    ended(answer)
+}
+
 /// A `BatchValidateSessionsResponse` while its results come in, in the order of the tokens.
 pub(crate) struct Batch(Vec<u8>);
 

@@ -4,10 +4,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::oneshot;
 use watchword_core::cache::{Fill, Ticket};
 use watchword_core::{Id, PresentedSession, verifier_matches};
@@ -15,6 +13,7 @@ use watchword_core::{Id, PresentedSession, verifier_matches};
 use crate::message::Parts;
 use crate::refusal::Refusal;
 use crate::settings::{REFILLS_MAX, WAITING_MAX};
+use crate::wake::Wake;
 
 /// What one read says of a session, for those who wait for it.
 pub(crate) struct Reading {
@@ -62,7 +61,7 @@ pub(crate) struct Full;
 pub(crate) struct Misses {
     waiting: Mutex<VecDeque<Waiter>>,
     refills: Mutex<VecDeque<Id>>,
-    wake: OwnedFd,
+    wake: Wake,
 }
 
 impl Misses {
@@ -70,13 +69,13 @@ impl Misses {
         Ok(Self {
             waiting: Mutex::default(),
             refills: Mutex::default(),
-            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            wake: Wake::new()?,
         })
     }
 
     /// The eventfd that is readable when there is something to take.
     pub(crate) fn wake_fd(&self) -> i32 {
-        self.wake.as_raw_fd()
+        self.wake.fd()
     }
 
     /// Queues sessions, all or none; each outcome comes in its place.
@@ -88,7 +87,6 @@ impl Misses {
         if waiting.len().saturating_add(sessions.len()) > WAITING_MAX {
             return Err(Full);
         }
-        // Who takes goes on until nothing is left, so only the first has to wake.
         let first = waiting.is_empty();
         let mut outcomes = Vec::with_capacity(sessions.len());
         for presented in sessions {
@@ -98,8 +96,7 @@ impl Misses {
         }
         drop(waiting);
         if first {
-            // It fails when 2^64 wakes are unread alone, and then it is readable.
-            let _full = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+            self.wake.wake();
         }
         Ok(outcomes)
     }
@@ -245,10 +242,6 @@ mod tests {
         }
     }
 
-    fn woken(misses: &Misses) -> bool {
-        rustix::io::read(&misses.wake, &mut [0; 8]).is_ok()
-    }
-
     fn sizes(taken: Option<HashMap<Id, Waiters>>) -> Vec<(u8, usize)> {
         let mut sizes: Vec<(u8, usize)> = taken
             .into_iter()
@@ -274,14 +267,14 @@ mod tests {
     #[test]
     fn the_first_wakes() {
         let misses = Misses::new().unwrap();
-        assert!(!woken(&misses));
+        assert!(!misses.wake.was_woken());
         let _one = misses.push(vec![presented(1, 0)]).unwrap();
         let _two = misses.push(vec![presented(2, 0)]).unwrap();
-        assert!(woken(&misses));
-        assert!(!woken(&misses));
+        assert!(misses.wake.was_woken());
+        assert!(!misses.wake.was_woken());
         assert_eq!(sizes(misses.take(9)), [(1, 1), (2, 1)]);
         let _three = misses.push(vec![presented(3, 0)]).unwrap();
-        assert!(woken(&misses));
+        assert!(misses.wake.was_woken());
     }
 
     /// A batch for which there is no room is refused as a whole, and takes none.
@@ -316,7 +309,7 @@ mod tests {
         for number in 0..=u8::MAX {
             misses.push_refill([number; 16]);
         }
-        assert!(!woken(&misses));
+        assert!(!misses.wake.was_woken());
         assert_eq!(misses.take_refills(200).unwrap().len(), 200);
         assert_eq!(misses.take_refills(200).unwrap().len(), 56);
         assert!(misses.take_refills(200).is_none());

@@ -20,8 +20,8 @@ pub(crate) enum Check {
 /// Where a call goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// To grpc.aio, while there is room.
-    Upstream,
+    /// To Python, while there is room.
+    Python,
     /// To grpc.aio, always: health and reflection, whose streams last and which ask no database.
     Aside,
     /// To the cache first, where there is one.
@@ -55,7 +55,7 @@ impl Routes {
             (CHECKS_SERVICE, "BatchValidateSessions") => Route::Check(Check::Sessions),
             (CHECKS_SERVICE, "GetRoles") => Route::Check(Check::Roles),
             _ if service.starts_with(OTHERS) => Route::Aside,
-            _ => Route::Upstream,
+            _ => Route::Python,
         }
     }
 }
@@ -75,7 +75,7 @@ mod tests {
             "/a.v1.Auth/ValidateSession",
             "/a.v1.Auth/",
         ] {
-            assert_eq!(routes.find(path), Route::Upstream, "{path}");
+            assert_eq!(routes.find(path), Route::Python, "{path}");
         }
         assert_eq!(routes.find("/grpc.health.v1.Health/Watch"), Route::Aside);
         for path in [
@@ -105,8 +105,8 @@ mod tests {
             ("ValidateSession", Route::Check(Check::Session)),
             ("BatchValidateSessions", Route::Check(Check::Sessions)),
             ("GetRoles", Route::Check(Check::Roles)),
-            ("GetRolesX", Route::Upstream),
-            ("Revoke", Route::Upstream),
+            ("GetRolesX", Route::Python),
+            ("Revoke", Route::Python),
         ] {
             let path = format!("/{CHECKS_SERVICE}/{method}");
             assert_eq!(routes.find(&path), route);

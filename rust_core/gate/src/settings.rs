@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::lane::Lane;
+use crate::unary::UnaryCalls;
 
 /// Streams that one connection may have open at once (RFC 9113, 5.1.2).
 pub(crate) const STREAMS_MAX: u32 = 256;
@@ -66,7 +67,7 @@ pub(crate) const REFILLS_MAX: usize = 65_536;
 /// deadline it has this one. The same as for a call of Python's.
 pub(crate) const DATABASE_BUDGET: Duration = Duration::from_secs(2);
 pub(crate) const ANSWER_MARGIN: Duration = Duration::from_millis(100);
-/// Calls of known callers that are passed on at once, and of everybody else.
+/// Calls of known callers that Python has at once, and of everybody else.
 pub(crate) const CALLS_MAX: usize = 256;
 pub(crate) const STRANGERS_CALLS_MAX: usize = 32;
 /// How long a call that its client gave up is taken to go on in grpc.aio.
@@ -83,6 +84,8 @@ pub struct Settings {
     pub services: Vec<String>,
     /// What session checks are answered from; without, every one is passed on.
     pub lane: Option<Arc<Lane>>,
+    /// Where Python takes calls from; without, every one is passed on.
+    pub unary: Option<Arc<UnaryCalls>>,
     /// Threads of the process's one runtime; what the first gate says counts.
     pub threads: usize,
     /// Connections at once; more are closed as they come.
@@ -102,6 +105,7 @@ impl Settings {
             upstream,
             services,
             lane: None,
+            unary: None,
             threads: 1,
             connections_max: 10_000,
             idle_max: Duration::from_secs(10 * 60),

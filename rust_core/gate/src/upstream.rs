@@ -2,9 +2,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use h2::Reason;
 use hyper::body::Incoming;
@@ -139,41 +137,11 @@ impl Upstream {
             .map_err(Broken::new)?;
         let events = Arc::clone(&self.events);
         tokio::spawn(async move {
-            if let Err(error) = Gathered::new(driver).await {
+            if let Err(error) = driver.await {
                 events.push(EventKind::UpstreamLost, error.to_string());
             }
         });
         Ok(sender)
-    }
-}
-
-/// A task that, when it is woken, lets those run first that are ready: what all of them have to
-/// send is then one write, and wakes grpc.aio once.
-struct Gathered<F> {
-    task: Pin<Box<F>>,
-    let_others: bool,
-}
-
-impl<F: Future> Gathered<F> {
-    fn new(task: F) -> Self {
-        Self {
-            task: Box::pin(task),
-            let_others: false,
-        }
-    }
-}
-
-impl<F: Future> Future for Gathered<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        self.let_others = !self.let_others;
-        if self.let_others {
-            // A task that wakes itself goes to the end of the queue.
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        self.task.as_mut().poll(context)
     }
 }
 

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use watchword_gate::{EventKind, Settings, StartError};
 
 use crate::lane::Lane;
+use crate::unary::UnaryCalls;
 
 /// A started gate. A frozen class with a lock of its own: `stop` waits without the GIL.
 #[pyclass(frozen, module = "watchword._core")]
@@ -22,7 +23,8 @@ pub(crate) struct Gate {
 impl Gate {
     #[staticmethod]
     #[pyo3(signature = (
-        *, address, upstream, services, threads, connections_max, idle_seconds, age_seconds, lane=None
+        *, address, upstream, services, threads, connections_max, idle_seconds, age_seconds, lane=None,
+        unary=None
     ))]
     fn start(
         address: String,
@@ -33,6 +35,7 @@ impl Gate {
         idle_seconds: f64,
         age_seconds: f64,
         lane: Option<&Lane>,
+        unary: Option<&UnaryCalls>,
     ) -> PyResult<Self> {
         let settings = Settings {
             threads,
@@ -40,6 +43,7 @@ impl Gate {
             idle_max: seconds(idle_seconds)?,
             age_max: seconds(age_seconds)?,
             lane: lane.map(|lane| Arc::clone(&lane.0)),
+            unary: unary.map(|unary| Arc::clone(&unary.0)),
             ..Settings::new(address, upstream.into(), services)
         };
         let gate = watchword_gate::Gate::start(settings).map_err(raise)?;

@@ -28,10 +28,8 @@ pub(crate) struct Turn {
 #[pymethods]
 impl Refusal {
     #[new]
-    fn new(code: u16, message: &str, details: &[u8]) -> PyResult<Self> {
-        watchword_gate::Refusal::new(code, message, details)
-            .map(Self)
-            .ok_or_else(|| PyValueError::new_err("message must be printable ASCII without %"))
+    fn new(code: u16, message: &str, details: &[u8]) -> Self {
+        Self(watchword_gate::Refusal::new(code, message, details))
     }
 }
 

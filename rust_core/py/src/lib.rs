@@ -11,6 +11,7 @@
 
 mod gate;
 mod lane;
+mod unary;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -320,6 +321,8 @@ mod _core {
     use super::gate::Gate;
     #[pymodule_export]
     use super::lane::{Lane, Refusal, Turn};
+    #[pymodule_export]
+    use super::unary::{UnaryCall, UnaryCalls};
 
     #[pymodule_export]
     use super::{

@@ -6,7 +6,7 @@ panic is one) would end without any answer.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,19 @@ class Method:
     call: Callable[[Any, str], Awaitable[Message]]
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a call brings: the encoded request, `authorization` headers, seconds left or None."""
+
+    body: bytes
+    authorization: Sequence[str | bytes]
+    time_left: float | None
+
+
+# Answers with the encoded response or a status, whatever happens.
+Handler = Callable[[Asked], Awaitable[bytes | status_pb2.Status]]
+
+
 class Pipeline:
     """Makes handlers out of methods."""
 
@@ -58,46 +71,41 @@ class Pipeline:
         self._callers = callers
         self._refusals = refusals
 
+    def handler(self, service: str, method: Method) -> Handler:
+        """Returns what answers a method's calls; only a call that is cancelled raises."""
+        full_name = f"{service}/{method.name}"
+
+        def handler(asked: Asked) -> Awaitable[bytes | status_pb2.Status]:
+            return self._answer(_Call(full_name, str(new_id(0))), method, asked)
+
+        return handler
+
     def generic_handler(self, service: str, methods: list[Method]) -> grpc.GenericRpcHandler:
-        """Returns the handler of a whole service, which gets and gives bytes.
+        """Returns grpc.aio's handler of a whole service, which gets and gives bytes.
 
         Generic: grpcio 1.84 and later do work per registered method at every accept.
         """
         return grpc.method_handlers_generic_handler(
             service,
             {
-                method.name: grpc.unary_unary_rpc_method_handler(self._wrap(service, method))
+                method.name: grpc.unary_unary_rpc_method_handler(
+                    _of_grpc_aio(self.handler(service, method))
+                )
                 for method in methods
             },
         )
-
-    def _wrap(
-        self, service: str, method: Method
-    ) -> Callable[[bytes, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]:
-        full_name = f"{service}/{method.name}"
-
-        async def handler(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-            call = _Call(full_name, str(new_id(0)))
-            answer = await self._answer(call, method, body, context)
-            if isinstance(answer, bytes):
-                return answer
-            details = ((DETAILS_KEY, answer.SerializeToString()),)
-            await context.abort(code_of(answer), answer.message, trailing_metadata=details)
-
-        return handler
 
     async def _answer(
         self,
         call: "_Call",
         method: Method,
-        body: bytes,
-        context: grpc.aio.ServicerContext[bytes, bytes],
+        asked: Asked,
     ) -> bytes | status_pb2.Status:
         """Returns the encoded response or the status, whatever happens; logs it once."""
         try:
-            call.caller = caller = self._authenticate(method, context)
-            request = _decode(method, body)
-            async with asyncio.timeout(database_budget_seconds(context.time_remaining())):
+            call.caller = caller = self._authenticate(method, asked.authorization)
+            request = _decode(method, asked.body)
+            async with asyncio.timeout(database_budget_seconds(asked.time_left)):
                 response = await method.call(request, caller)
             encoded = response.SerializeToString()
         except WatchwordError as error:
@@ -119,10 +127,7 @@ class Pipeline:
         call.log(grpc.StatusCode.OK)
         return encoded
 
-    def _authenticate(self, method: Method, context: grpc.aio.ServicerContext[bytes, bytes]) -> str:
-        authorization = [
-            value for key, value in context.invocation_metadata() or () if key == "authorization"
-        ]
+    def _authenticate(self, method: Method, authorization: Sequence[str | bytes]) -> str:
         try:
             return self._callers.authenticate(authorization, scope=method.scope).name
         except CallerError as error:
@@ -135,6 +140,22 @@ class Pipeline:
                 )
             )
             raise
+
+
+def _of_grpc_aio(
+    handler: Handler,
+) -> Callable[[bytes, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]:
+    async def handle(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        authorization = [
+            value for key, value in context.invocation_metadata() or () if key == "authorization"
+        ]
+        answer = await handler(Asked(body, authorization, context.time_remaining()))
+        if isinstance(answer, bytes):
+            return answer
+        details = ((DETAILS_KEY, answer.SerializeToString()),)
+        await context.abort(code_of(answer), answer.message, trailing_metadata=details)
+
+    return handle
 
 
 def _decode(method: Method, body: bytes) -> Message:

@@ -90,9 +90,12 @@ class ApiServer:
                 ("grpc.keepalive_permit_without_calls", 1),
             ]
         )
-        self._server.add_generic_rpc_handlers(
-            (pipeline.generic_handler(SERVICE_NAME, service.methods()),)
-        )
+        methods = service.methods()
+        self._server.add_generic_rpc_handlers((pipeline.generic_handler(SERVICE_NAME, methods),))
+        self.handlers = {
+            f"{SERVICE_NAME}/{method.name}": pipeline.handler(SERVICE_NAME, method)
+            for method in methods
+        }
         self.services = [SERVICE_NAME, health.SERVICE_NAME]
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -17,7 +17,7 @@ const NOW: i64 = 1_800_000_000_000_000;
 const LATER: i64 = NOW + REFILL_AFTER + REFILL_SPREAD;
 
 fn lane() -> Lane {
-    let refusal = |code| Refusal::new(code, "no", b"").unwrap();
+    let refusal = |code| Refusal::new(code, "no", b"");
     let settings = LaneSettings {
         callers: HashMap::new(),
         refusals: Refusals {

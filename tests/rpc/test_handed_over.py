@@ -1,0 +1,156 @@
+"""Calls that the gate hands over to Python without grpc.aio: whose they are and when they end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import grpc
+import pytest
+
+from tests.rpc.wire import SERVICE, Wire, wire_to
+from tests.support.running import RunningApp, running_app
+from watchword.transport.auth_service import AuthService
+from watchword_client import auth_service_pb2 as pb
+
+# CALLS_MAX in rust_core/gate/src/settings.rs.
+CALLERS_MAX = 256
+WAIT_SECONDS = 10.0
+REVOKE = pb.RevokeRequest(session_token="none")
+ROLES = pb.GetRolesRequest(user_id="00000000-0000-8000-8000-000000000000")
+
+
+class Held:
+    """GetRoles that waits until `ended` is set, even when its client has gone."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.cancelled = 0
+        self.over = 0
+        self.ended = asyncio.Event()
+
+    async def get_roles(
+        self, _service: AuthService, _request: pb.GetRolesRequest, _caller: str
+    ) -> pb.GetRolesResponse:
+        self.begun += 1
+        try:
+            await self.ended.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            await self.ended.wait()
+            raise
+        finally:
+            self.over += 1
+        return pb.GetRolesResponse(roles=["held"])
+
+
+async def _until(happened: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not happened():
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Held:
+    """What GetRoles is in the server."""
+    made = Held()
+
+    async def get_roles(
+        service: AuthService, request: pb.GetRolesRequest, caller: str
+    ) -> pb.GetRolesResponse:
+        return await made.get_roles(service, request, caller)
+
+    monkeypatch.setattr(AuthService, "get_roles", get_roles)
+    return made
+
+
+@pytest.fixture
+async def gated(database_url: str, held: Held) -> AsyncIterator[RunningApp]:
+    """A server behind the gate."""
+    async with running_app(database_url) as app:
+        yield app
+        held.ended.set()
+
+
+@pytest.fixture
+async def wire(gated: RunningApp) -> AsyncIterator[Wire]:
+    """A channel to it."""
+    async with wire_to(gated) as wire:
+        yield wire
+
+
+def _begin(wire: Wire, timeout: float = WAIT_SECONDS) -> grpc.aio.UnaryUnaryCall[bytes, bytes]:
+    key = [("authorization", f"Bearer {wire.key}")]
+    return wire.start("GetRoles", ROLES.SerializeToString(), key, timeout=timeout)
+
+
+async def test_a_call_has_its_place_until_it_is_over(wire: Wire, held: Held) -> None:
+    """256 calls whose clients have gone and that go on: no other is taken until they are over.
+
+    Seen to fail with the place left when the client goes.
+    """
+    calls = [_begin(wire) for _ in range(CALLERS_MAX)]
+    await _until(lambda: held.begun == CALLERS_MAX)
+    for call in calls:
+        call.cancel()
+    await _until(lambda: held.cancelled == CALLERS_MAX)
+    assert (await wire.call("Revoke", REVOKE)).reason == "OVERLOADED"
+    held.ended.set()
+    await _until(lambda: held.over == CALLERS_MAX)
+    assert (await wire.call("Revoke", REVOKE)).code is grpc.StatusCode.OK
+
+
+async def test_who_goes_ends_the_call(gated: RunningApp, held: Held) -> None:
+    """By a cancel, with its connection, or by a deadline; calls beside it go on.
+
+    Seen to fail without the word to Python.
+    """
+    async with wire_to(gated) as stays:
+        other = _begin(stays)
+        async with wire_to(gated) as wire:
+            cancelled, late, _left = _begin(wire), _begin(wire, timeout=1.0), _begin(wire)
+            await _until(lambda: held.begun == 4)
+            cancelled.cancel()
+            await _until(lambda: held.cancelled == 1)
+            assert await late.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            await _until(lambda: held.cancelled == 2)
+        await _until(lambda: held.cancelled == 3)
+        held.ended.set()
+        assert pb.GetRolesResponse.FromString(await other).roles == ["held"]
+
+
+async def test_a_drain_waits_for_them(gated: RunningApp, wire: Wire, held: Held) -> None:
+    """A call under way when the server stops has its answer."""
+    call = _begin(wire)
+    await _until(lambda: held.begun == 1)
+    stopping = asyncio.create_task(gated.app.stop())
+    await asyncio.sleep(0.3)
+    assert not call.done()
+    held.ended.set()
+    assert pb.GetRolesResponse.FromString(await call).roles == ["held"]
+    await stopping
+
+
+async def test_what_is_no_plain_message_comes_through_grpc_aio(
+    gated: RunningApp, wire: Wire
+) -> None:
+    """With grpc.aio gone, a plain call of a caller is answered and others are not; with it, the
+    compressed one, the long one and the stranger's were.
+    """
+    key = [("authorization", f"Bearer {wire.key}")]
+    plain = REVOKE.SerializeToString()
+    # A field that the server does not know.
+    long = plain + b"\xfa\x3f\xa8\x46" + b"x" * 9_000
+
+    async def codes() -> list[str]:
+        async with grpc.aio.insecure_channel(gated.app.api_address) as channel:
+            revoke = channel.unary_unary(f"/{SERVICE}/Revoke")
+            made = [
+                revoke(plain, metadata=key),
+                revoke(plain, metadata=key, compression=grpc.Compression.Gzip),
+                revoke(long, metadata=key),
+                revoke(plain),
+            ]
+            return [(await call.code()).name for call in made]
+
+    assert await codes() == ["OK", "OK", "OK", "PERMISSION_DENIED"]
+    await gated.app._server.stop(0)
+    assert await codes() == ["OK", *["UNAVAILABLE"] * 3]
