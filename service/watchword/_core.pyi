@@ -88,30 +88,15 @@ class Turn:
     """
 
     @property
-    def session_ids(self) -> list[bytes]:
-        """Gives those that were not found yet, each once."""
+    def session_ids(self) -> list[str]:
+        """Gives those that were not found yet, each once, in hyphenated form."""
 
-    def found(
-        self,
-        *,
-        as_of_time: int,
-        session_id: bytes,
-        verifier: bytes,
-        auth_time: int,
-        expire_time: int,
-        session_epoch: int,
-        last_seen: int,
-        session: bytes,
-        user_id: bytes,
-        version: int,
-        epoch: int,
-        user: bytes,
-        roles: bytes,
-    ) -> None:
-        """Caches a live session unless it may be out of date, and tells those who wait for it."""
+    def take_rows(self, rows: Sequence[bytes]) -> None:
+        """Takes rows of `LiveSessionStore.FIND_MANY`, and ends the turn.
 
-    def end(self, *, as_of_time: int) -> None:
-        """Tells the others that their sessions are not live."""
+        Caches the sessions unless they may be out of date, tells those who wait for them, and the
+        others that theirs are not live. ValueError for a row of another form.
+        """
 
     def fail(self, refusal: Refusal) -> None:
         """Tells all who were not told anything."""

@@ -1,8 +1,7 @@
 """The session cache of this process, as Python sees it: it fills and empties what the gate reads.
 
 The cache and its lease are Rust (rust_core/core/src/cache); docs/validation.md says what they
-promise. Everything here is called on the event loop and takes microseconds, a session that is
-handed over some tens of them.
+promise. Everything here is called on the event loop and takes microseconds, some for each session.
 """
 
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from watchword.callers.model import Scope
 from watchword.callers.registry import CallerRegistry
 from watchword.changes.model import Change, ChangeKind
 from watchword.crypto import KeyRing
-from watchword.login.ports import EncodedStatus, LiveSession
+from watchword.login.ports import EncodedStatus
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -105,28 +104,11 @@ class Turn:
         self._turn = turn
 
     @property
-    def session_ids(self) -> list[UUID]:
-        return [UUID(bytes=id) for id in self._turn.session_ids]
+    def session_ids(self) -> Sequence[str]:
+        return self._turn.session_ids
 
-    def found(self, live: LiveSession, *, session: bytes, user: bytes, roles: bytes) -> None:
-        self._turn.found(
-            as_of_time=_microseconds(live.as_of_time),
-            session_id=live.session.id.bytes,
-            verifier=live.verifier,
-            auth_time=_microseconds(live.session.auth_time),
-            expire_time=_microseconds(live.session.expire_time),
-            session_epoch=live.session_epoch,
-            last_seen=_microseconds(live.last_seen_time),
-            session=session,
-            user_id=live.user.id.bytes,
-            version=live.user_version,
-            epoch=live.user.auth_epoch,
-            user=user,
-            roles=roles,
-        )
-
-    def end(self, as_of_time: datetime) -> None:
-        self._turn.end(as_of_time=_microseconds(as_of_time))
+    def take_rows(self, rows: Sequence[bytes]) -> None:
+        self._turn.take_rows(rows)
 
     def fail(self, status: EncodedStatus) -> None:
         self._turn.fail(_refusal(status))

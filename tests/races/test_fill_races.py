@@ -5,7 +5,7 @@ and their fill; what it works with is real.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -21,8 +21,8 @@ from tests.support.processes import watchword
 from tests.support.running import RunningApp, running_app
 from watchword.changes.model import Change
 from watchword.dev.ready import joining_environment
-from watchword.login.ports import LiveSession
 from watchword.session_cache import GateCache, Turn
+from watchword.storage.live_sessions import decoded
 from watchword.storage.transactions import PgDatabase
 from watchword_client import AsyncClient
 
@@ -103,12 +103,11 @@ class NotedTurn:
         self._turn = turn
         self._point = point
         self.session_ids = turn.session_ids
-        self.end = turn.end
         self.fail = turn.fail
 
-    def found(self, live: LiveSession, **messages: bytes) -> None:
-        self._point.fills += 1
-        self._turn.found(live, **messages)
+    def take_rows(self, rows: Sequence[bytes]) -> None:
+        self._point.fills += len(decoded(rows)[0])
+        self._turn.take_rows(rows)
 
 
 @dataclass

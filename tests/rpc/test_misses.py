@@ -180,7 +180,7 @@ async def test_a_stray_cancel_takes_no_reader_away(
         raise asyncio.CancelledError
 
     with monkeypatch.context() as patch:
-        patch.setattr("watchword.transport.session_reader.sessions.live_by_id", stray)
+        patch.setattr("watchword.transport.session_reader.sessions.read_by_id", stray)
         for _ in range(TURNS_MAX + 1):
             with pytest.raises(WatchwordError) as error:
                 await app.client.validate_session(token)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.running import RunningApp, running_app
 from watchword.login.ports import Tx
+from watchword.storage.live_sessions import decoded
 from watchword.storage.transactions import PgDatabase
 
 T = TypeVar("T")
@@ -51,6 +52,8 @@ class HeldDatabase:
         match result:
             case (dict() as found, datetime()):
                 await self._hold(found)
+            case [bytes(), *_] as rows:
+                await self._hold(decoded(rows)[0])
         return result
 
 

@@ -13,6 +13,7 @@ use watchword_core::cache::{Cache, Change, Fill, Hit, LEASE, Lease, LookUp, Sett
 use watchword_core::{Id, KeyRing, PresentedSession};
 
 use crate::last_seen::Seen;
+use crate::live_row::{Row, Unreadable};
 use crate::misses::{Misses, Outcome, Reading, Turn, Waiters};
 use crate::refusal::{Refusal, Refusals};
 
@@ -85,9 +86,27 @@ impl Lane {
         Some(self.turn(waiters))
     }
 
-    /// Takes a live session that a turn's statement read at `as_of`, a time of the database: caches
-    /// it, and tells those who wait for it.
-    pub fn found(&self, turn: &mut Turn, mut fill: Fill<'_>, as_of: i64) {
+    /// Takes the rows that a turn's statement read (`live_row.rs`), tells all who wait and ends the
+    /// turn.
+    ///
+    /// # Errors
+    /// For a row that cannot be read: the turn is as it was, but for the sessions before that row.
+    pub fn take_rows(&self, turn: &mut Turn, rows: &[&[u8]]) -> Result<(), Unreadable> {
+        let mut as_of = None;
+        for row in rows {
+            let row = Row::read(row)?;
+            as_of = Some(row.as_of);
+            if let Some(live) = &row.live {
+                self.found(turn, live.fill(), row.as_of);
+            }
+        }
+        turn.end(as_of.ok_or(Unreadable)?);
+        Ok(())
+    }
+
+    /// Takes a live session that was read at `as_of`, a time of the database: caches it, and tells
+    /// those who wait for it.
+    fn found(&self, turn: &mut Turn, mut fill: Fill<'_>, as_of: i64) {
         let (right, wrong) = turn.take(&fill);
         if !right.are_none() && as_of.saturating_sub(fill.session.last_seen) >= self.report_every {
             self.seen.push(fill.session.id, as_of);

@@ -125,14 +125,14 @@ fn varint_size(value: u64) -> usize {
     usize::try_from(bits.div_ceil(7).max(1)).unwrap_or(VARINT_BYTES_MAX)
 }
 
-fn write_field(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
+pub(crate) fn write_field(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
     out.push(tag);
     write_length(out, value.len());
     out.extend_from_slice(value);
 }
 
 /// Writes a google.protobuf.Timestamp; protobuf leaves out what is 0.
-fn write_time(out: &mut Vec<u8>, tag: u8, micros: i64) {
+pub(crate) fn write_time(out: &mut Vec<u8>, tag: u8, micros: i64) {
     let (seconds, rest) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
     let nanos = rest.saturating_mul(1_000);
     let fields =

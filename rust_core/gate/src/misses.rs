@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use watchword_core::cache::{Fill, Ticket};
 use watchword_core::{Id, PresentedSession, verifier_matches};
 
+use crate::live_row::uuid_text;
 use crate::message::Parts;
 use crate::refusal::Refusal;
 use crate::settings::{REFILLS_MAX, WAITING_MAX};
@@ -166,9 +167,9 @@ impl fmt::Debug for Turn {
 }
 
 impl Turn {
-    /// The sessions that were not found yet, each once.
-    pub fn session_ids(&self) -> impl Iterator<Item = &Id> {
-        self.waiters.keys()
+    /// The sessions that were not found yet, each once, as text.
+    pub fn session_ids(&self) -> impl Iterator<Item = [u8; 36]> {
+        self.waiters.keys().map(uuid_text)
     }
 
     /// Takes the waiters of a session, those with its secret and the others.
@@ -196,7 +197,7 @@ impl Turn {
     }
 
     /// The read is over: what it has not found is not live.
-    pub fn end(mut self, as_of: i64) {
+    pub(crate) fn end(&mut self, as_of: i64) {
         let not_found = self.not_found(as_of);
         for (_, waiters) in self.waiters.drain() {
             waiters.tell(&not_found);

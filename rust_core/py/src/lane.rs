@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
-use watchword_core::cache::{Change, Fill, SessionFill, Settings, UserFill};
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyString};
+use watchword_core::cache::{Change, Settings};
 use watchword_gate::{LaneSettings, Refusals};
 
 use crate::{KeyRing, sized};
@@ -34,64 +35,27 @@ impl Refusal {
 }
 
 #[pymethods]
-#[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "PyO3 hands lists over by value"
+)]
 impl Turn {
     #[getter]
-    fn session_ids<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+    fn session_ids<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyString>> {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let ids = turn.iter().flat_map(watchword_gate::Turn::session_ids);
-        ids.map(|id| PyBytes::new(py, id)).collect()
+        ids.map(|id| PyString::new(py, &String::from_utf8_lossy(&id)))
+            .collect()
     }
 
-    #[pyo3(signature = (
-        *, as_of_time, session_id, verifier, auth_time, expire_time, session_epoch, last_seen,
-        session, user_id, version, epoch, user, roles
-    ))]
-    fn found(
-        &self,
-        as_of_time: i64,
-        session_id: &[u8],
-        verifier: &[u8],
-        auth_time: i64,
-        expire_time: i64,
-        session_epoch: i64,
-        last_seen: i64,
-        session: &[u8],
-        user_id: &[u8],
-        version: i64,
-        epoch: i64,
-        user: &[u8],
-        roles: &[u8],
-    ) -> PyResult<()> {
-        let fill = Fill {
-            user: UserFill {
-                id: *sized("user_id", user_id)?,
-                version,
-                epoch,
-                end: i64::MAX,
-                message: user,
-                roles,
-            },
-            session: SessionFill {
-                id: *sized("session_id", session_id)?,
-                verifier: *sized("verifier", verifier)?,
-                previous: None,
-                auth_time,
-                expire: expire_time,
-                epoch: session_epoch,
-                last_seen,
-                message: session,
-            },
-        };
+    fn take_rows(&self, rows: Vec<PyBackedBytes>) -> PyResult<()> {
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let turn = turn.as_mut().ok_or_else(|| PyValueError::new_err(OVER))?;
-        self.lane.found(turn, fill, as_of_time);
-        Ok(())
-    }
-
-    #[pyo3(signature = (*, as_of_time))]
-    fn end(&self, as_of_time: i64) -> PyResult<()> {
-        self.take()?.end(as_of_time);
+        let unread = turn.as_mut().ok_or_else(|| PyValueError::new_err(OVER))?;
+        let rows: Vec<&[u8]> = rows.iter().map(AsRef::as_ref).collect();
+        self.lane
+            .take_rows(unread, &rows)
+            .map_err(|_| PyValueError::new_err("a row has another form"))?;
+        *turn = None;
         Ok(())
     }
 

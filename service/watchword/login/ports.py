@@ -66,14 +66,14 @@ class SessionTurn(Protocol):
     """Sessions that one statement has to read; whoever waits for them is told of each once."""
 
     @property
-    def session_ids(self) -> list[UUID]:
+    def session_ids(self) -> Sequence[str]:
         """Returns those that were not found yet, each once."""
 
-    def found(self, live: LiveSession, *, session: bytes, user: bytes, roles: bytes) -> None:
-        """Takes a live session, and the encoded messages of the answers that it gives."""
+    def take_rows(self, rows: Sequence[bytes]) -> None:
+        """Takes what `LiveSessionStore.read_many` gave of all of them, and ends the turn.
 
-    def end(self, as_of_time: datetime) -> None:
-        """Tells the others that their sessions are not live."""
+        Those who wait for a session have it, the others are told that theirs is not live.
+        """
 
     def fail(self, status: EncodedStatus) -> None:
         """Tells all who were not told anything that there was no read."""
@@ -105,6 +105,11 @@ class LiveSessionStore(Protocol):
         self, session_ids: Sequence[UUID], *, idle_lifetime: timedelta
     ) -> tuple[dict[UUID, LiveSession], datetime]:
         """Returns those of the sessions that `find` would, by id, and the database's time."""
+
+    async def read_many(
+        self, session_ids: Sequence[str], *, idle_lifetime: timedelta
+    ) -> Sequence[bytes]:
+        """Returns the same as the database sent it, one row at least; ids in hyphenated form."""
 
 
 # Milliseconds of work: a sign-in may have to wait for as much on a busy database.

@@ -1,7 +1,7 @@
 """ValidateSession, Revoke and GetRoles: what a token is asked for.
 
-Every path goes through `live_session`, or `live_by_id` for many: one place decides whether a
-session is live.
+One look-up decides whether a session is live, LiveSessionStore: of one, of many, and for the gate,
+which compares the secrets itself.
 """
 
 from collections.abc import Awaitable, Sequence
@@ -62,20 +62,26 @@ async def live_sessions(ctx: LoginContext, tokens: Sequence[str]) -> Checked:
     ids = sorted({one.session_id for one in presented if one is not None})
     if not ids:
         return Checked([None] * len(tokens), None)
-    found, time = await _young(live_by_id(ctx, ids))
+    idle_lifetime = ctx.sessions.idle_lifetime
+    found, time = await _young(
+        ctx.database.run_statement(
+            lambda tx: tx.live_sessions.find_many(ids, idle_lifetime=idle_lifetime)
+        )
+    )
     live = [
         None if one is None else _verified(ctx, one, found.get(one.session_id)) for one in presented
     ]
     return Checked(live, time)
 
 
-async def live_by_id(
-    ctx: LoginContext, ids: Sequence[UUID]
-) -> tuple[dict[UUID, LiveSession], datetime]:
-    """Returns those of the sessions that are live, and when; whose secret it is, is not asked."""
+async def read_by_id(ctx: LoginContext, ids: Sequence[str]) -> Sequence[bytes]:
+    """Returns those of the sessions that are live, as `SessionTurn.take_rows` takes them.
+
+    Whose secret it is, is not asked.
+    """
     idle_lifetime = ctx.sessions.idle_lifetime
     return await ctx.database.run_statement(
-        lambda tx: tx.live_sessions.find_many(ids, idle_lifetime=idle_lifetime)
+        lambda tx: tx.live_sessions.read_many(ids, idle_lifetime=idle_lifetime)
     )
 
 

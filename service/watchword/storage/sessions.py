@@ -1,17 +1,12 @@
-"""Sessions, and the statements that decide whether a session is live: of one, and of many."""
+"""Sessions: what begins, ends and uses one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
 
-import asyncpg
-
 from watchword.crypto import slot_of
-from watchword.login.ports import LiveSession
-from watchword.roles.model import Grants
 from watchword.sessions.model import EndedSession, NewSession, Session
 from watchword.storage.pool import Connection
-from watchword.storage.users import user_of
 
 
 class SessionStore:
@@ -113,104 +108,3 @@ class SessionStore:
 
     async def exists(self, session_id: UUID) -> bool:
         return bool(await self._connection.fetchval(self.EXISTS, slot_of(session_id), session_id))
-
-
-class LiveSessionStore:
-    """Implements watchword.login.ports.LiveSessionStore."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    # $1 slot, $2 id, $3 idle lifetime
-    FIND = """
-        SELECT s.id AS session_id, s.verifier, s.create_time, s.auth_time, s.expire_time,
-               s.last_seen_time,
-               s.epoch AS session_epoch, u.version AS user_version,
-               u.id, u.full_name, u.username, u.email, u.locale, u.state, u.auth_epoch,
-               now() AS as_of_time,
-               ARRAY(
-                   SELECT r.role
-                   FROM user_roles r
-                   WHERE r.slot = $1 AND r.user_id = u.id
-                   ORDER BY r.role COLLATE "C"
-               ) AS roles,
-               ARRAY(
-                   SELECT DISTINCT p.permission COLLATE "C"
-                   FROM user_roles r
-                   JOIN role_permissions p ON p.role = r.role
-                   WHERE r.slot = $1 AND r.user_id = u.id
-                   ORDER BY p.permission COLLATE "C"
-               ) AS permissions
-        FROM sessions s
-        JOIN users u ON u.slot = $1 AND u.id = s.user_id
-        WHERE s.slot = $1 AND s.id = $2
-          AND s.revoke_time IS NULL AND s.expire_time > now()
-          AND s.last_seen_time + $3::interval > now()
-          AND s.epoch >= u.auth_epoch AND u.state = 'active'
-    """
-
-    async def find(self, session_id: UUID, *, idle_lifetime: timedelta) -> LiveSession | None:
-        row = await self._connection.fetchrow(
-            self.FIND, slot_of(session_id), session_id, idle_lifetime
-        )
-        return None if row is None else _live_session(row)
-
-    # The same for many; $1 slots and $2 ids, each id once, $3 idle lifetime. Both come as text[]:
-    # of other arrays the driver asks for the type, with a slow statement on each new connection.
-    # The roles are joined, since a sub-query would have to name its slots anew; the row of the time
-    # is there when nothing is found.
-    FIND_MANY = """
-        SELECT s.id AS session_id, s.verifier, s.create_time, s.auth_time, s.expire_time,
-               s.last_seen_time,
-               s.epoch AS session_epoch, u.version AS user_version,
-               u.id, u.full_name, u.username, u.email, u.locale, u.state, u.auth_epoch,
-               now() AS as_of_time,
-               COALESCE(
-                   array_agg(DISTINCT r.role COLLATE "C") FILTER (WHERE r.role IS NOT NULL),
-                   ARRAY[]::text[]
-               ) AS roles,
-               COALESCE(
-                   array_agg(DISTINCT p.permission COLLATE "C")
-                       FILTER (WHERE p.permission IS NOT NULL),
-                   ARRAY[]::text[]
-               ) AS permissions
-        FROM (SELECT 1) AS always
-        LEFT JOIN (
-            unnest($1::text[]::smallint[], $2::text[]::uuid[]) AS asked (slot, id)
-            JOIN sessions s ON s.slot = asked.slot AND s.id = asked.id
-            JOIN users u ON u.slot = asked.slot AND u.id = s.user_id
-            LEFT JOIN user_roles r ON r.slot = asked.slot AND r.user_id = u.id
-            LEFT JOIN role_permissions p ON p.role = r.role
-        ) ON s.revoke_time IS NULL AND s.expire_time > now()
-          AND s.last_seen_time + $3::interval > now()
-          AND s.epoch >= u.auth_epoch AND u.state = 'active'
-        GROUP BY s.slot, s.id, u.slot, u.id
-    """
-
-    async def find_many(
-        self, session_ids: Sequence[UUID], *, idle_lifetime: timedelta
-    ) -> tuple[dict[UUID, LiveSession], datetime]:
-        slots = [str(slot_of(session_id)) for session_id in session_ids]
-        ids = [str(session_id) for session_id in session_ids]
-        rows = await self._connection.fetch(self.FIND_MANY, slots, ids, idle_lifetime)
-        found = [_live_session(row) for row in rows if row["session_id"] is not None]
-        return {live.session.id: live for live in found}, rows[0]["as_of_time"]
-
-
-def _live_session(row: asyncpg.Record) -> LiveSession:
-    return LiveSession(
-        session=Session(
-            id=row["session_id"],
-            user_id=row["id"],
-            create_time=row["create_time"],
-            auth_time=row["auth_time"],
-            expire_time=row["expire_time"],
-        ),
-        verifier=row["verifier"],
-        user=user_of(row),
-        grants=Grants(tuple(row["roles"]), tuple(row["permissions"])),
-        session_epoch=row["session_epoch"],
-        user_version=row["user_version"],
-        as_of_time=row["as_of_time"],
-        last_seen_time=row["last_seen_time"],
-    )

@@ -25,13 +25,14 @@ from watchword.storage.changes import ChangeStore
 from watchword.storage.device_attempts import DeviceAttemptStore
 from watchword.storage.installation import InstallationStore
 from watchword.storage.limits import LimitStore
+from watchword.storage.live_sessions import LiveSessionStore
 from watchword.storage.otp import ChallengeStore
 from watchword.storage.outbox import OutboxStore
 from watchword.storage.pool import Connection, Pool
 from watchword.storage.purge import PurgeStore
 from watchword.storage.registrations import RegistrationStore
 from watchword.storage.roles import RoleStore
-from watchword.storage.sessions import LiveSessionStore, SessionStore
+from watchword.storage.sessions import SessionStore
 from watchword.storage.users import UserStore
 
 T = TypeVar("T")

@@ -7,7 +7,6 @@ gather. It always begins after who waits for it has asked: what was committed be
 
 import asyncio
 import os
-from collections.abc import Iterable
 from typing import Final
 
 import structlog
@@ -16,8 +15,7 @@ from watchword.crypto import new_id
 from watchword.errors import StorageUnavailable, WatchwordError
 from watchword.login import sessions
 from watchword.login.context import LoginContext
-from watchword.login.ports import LiveSession, MissedSessions, SessionTurn
-from watchword.transport import convert
+from watchword.login.ports import MissedSessions, SessionTurn
 from watchword.transport.errors import internal_status, status_of
 from watchword.transport.pipeline import DATABASE_BUDGET_SECONDS, was_cancelled
 
@@ -83,9 +81,8 @@ class SessionReader:
         ids = turn.session_ids
         try:
             async with asyncio.timeout(DATABASE_BUDGET_SECONDS):
-                found, time = await sessions.live_by_id(self._ctx, ids)
-            _hand_over(turn, found.values())
-            turn.end(time)
+                rows = await sessions.read_by_id(self._ctx, ids)
+            turn.take_rows(rows)
             return True
         except (WatchwordError, TimeoutError) as error:
             refused = error if isinstance(error, WatchwordError) else StorageUnavailable()
@@ -101,14 +98,3 @@ class SessionReader:
             )
             turn.fail(internal_status(request_id))
         return False
-
-
-def _hand_over(turn: SessionTurn, found: Iterable[LiveSession]) -> None:
-    """Gives what was read, as the messages that the gate puts together with the time."""
-    for live in found:
-        turn.found(
-            live,
-            session=convert.session(live.session).SerializeToString(),
-            user=convert.user(live.user, live.grants).SerializeToString(),
-            roles=convert.roles(live.grants).SerializeToString(),
-        )

@@ -106,7 +106,10 @@ fn a_read_answers_whose_secret_it_is() {
 #[test]
 fn what_is_not_found_is_not_live() {
     let lane = leased(NOW);
-    assert_eq!(ask(&lane, &[7], |turn| turn.end(NOW)), Some(vec![false]));
+    assert_eq!(
+        ask(&lane, &[7], |mut turn| turn.end(NOW)),
+        Some(vec![false])
+    );
     assert_eq!(hit(&lane, 7), Some(LookUp::Miss));
 }
 
