@@ -1,9 +1,7 @@
 """`python -m benchmarks.overload [--quick]`: what is left of the service when too much is asked.
 
-Two kinds of calls: GetRoles by user id, which is passed on to Python and asks the database twice,
-and ValidateSession without the cache, which has Python read the session with others. Of each a
-closed loop finds the peak; then an open loop asks for five times as much, of ValidateSession for
-twice as much (README.md says why); then one asks for half of the peak. Exits with 1 when less than
+GetRoles by user id, which Python answers with two statements. A closed loop finds the peak; then an
+open loop asks for five times as much, then one for half of the peak. Exits with 1 when less than
 80 % of the peak is answered under overload, when the refusals' p99 is above 50 ms, when an answer
 takes more than four times as long (p99), or when half the load is not answered in full.
 """
@@ -21,12 +19,12 @@ from benchmarks.machine import facts
 from benchmarks.made_sessions import make_sessions
 from benchmarks.processes import ProcessFailed, watchword_server
 from benchmarks.rust_load import SHED, Cores, Server, build, grpc_call, run_job
-from benchmarks.session_checks import VALIDATE
 from benchmarks.table import table
 
 SESSIONS, USERS = 10_000, 1_000
 CONNECTIONS, PEAK_IN_FLIGHT = 64, 1
 ROLES = "/watchword.v1.AuthService/GetRoles"
+OVERLOAD = 5.0
 GOODPUT_MIN = 0.8
 REFUSED_P99_MS_MAX = 50.0
 ADMITTED_P99_RATIO_MAX = 4.0
@@ -76,7 +74,7 @@ HEAD = ["load", "asked/s", "answered/s", "of the peak", "OK", "RESOURCE_EXHAUSTE
 HEAD += ["OK p99 ms", "refused p99 ms", "generator late p99 ms"]
 
 
-def measure(server: Server, sessions: Path, seconds: float, overload: float) -> list[Phase]:
+def measure(server: Server, sessions: Path, seconds: float) -> list[Phase]:
     """Runs the phases: warm-up, peak, overload, half of the peak after a pause."""
 
     def run(name: str, load: dict[str, Any], seconds: float) -> Phase:
@@ -97,7 +95,7 @@ def measure(server: Server, sessions: Path, seconds: float, overload: float) -> 
     closed = {"closed": {"in_flight": PEAK_IN_FLIGHT}}
     run("warm-up", closed, seconds / 4)
     peak = run("peak, closed loop", closed, seconds)
-    over = run("overload", open_loop(overload * peak.goodput), seconds)
+    over = run("overload", open_loop(OVERLOAD * peak.goodput), seconds)
     # What was asked is over by then, whether or not it was answered.
     after = run("half of the peak", open_loop(0.5 * peak.goodput), seconds)
     return [peak, over, after]
@@ -125,12 +123,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="2 s each: does it work?")
     seconds = 2.0 if parser.parse_args().quick else 15.0
-    found: list[str] = []
     try:
         build()
         cores = Cores.take()
         with (
-            watchword_server(GATE__CACHE_MIB="0") as ready,
+            watchword_server() as ready,
             tempfile.TemporaryDirectory() as folder,
         ):
             sessions, users = Path(folder, "sessions"), Path(folder, "users")
@@ -138,18 +135,13 @@ def main() -> None:
             print(textwrap.fill(f"{facts(asyncio.run(made))}. {seconds:g} s each.", 100))
             ids = [line.split()[1] for line in sessions.read_text().splitlines()]
             users.write_text("".join(f"{id} {id}\n" for id in ids))
-            for method, asked, expect, overload in (
-                (ROLES, users, "roles", 5.0),
-                (VALIDATE, sessions, "user", 2.0),
-            ):
-                call = grpc_call(ready, method, expect)
-                server = Server(pid=ready["pid"], target=ready["api"], call=call)
-                cores.give_to_server(server.pid)
-                phases = measure(server, asked, seconds, overload)
-                rows = [phase.cells(phases[0].goodput) for phase in phases]
-                name = method.rpartition("/")[2]
-                print("", f"{name}, {CONNECTIONS} connections:", "", table(HEAD, rows), sep="\n")
-                found += [f"{name}: {what}" for what in missed(phases)]
+            call = grpc_call(ready, ROLES, "roles")
+            server = Server(pid=ready["pid"], target=ready["api"], call=call)
+            cores.give_to_server(server.pid)
+            phases = measure(server, users, seconds)
+            rows = [phase.cells(phases[0].goodput) for phase in phases]
+            print("", f"GetRoles, {CONNECTIONS} connections:", "", table(HEAD, rows), sep="\n")
+            found = missed(phases)
     except ProcessFailed as error:
         sys.exit(f"error: {error}")
     if found:

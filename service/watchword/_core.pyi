@@ -182,10 +182,10 @@ class UnaryCalls:
         """Gives an eventfd that is readable when there is something to take."""
 
     def take(self) -> UnaryCall | None:
-        """Takes a call whose client still waits."""
+        """Takes the call that has waited longest."""
 
     def take_given_up(self) -> list[int]:
-        """Takes the numbers of calls whose clients have gone, taken before or not."""
+        """Takes the numbers of calls that were taken and whose clients have gone."""
 
 @final
 class Gate:

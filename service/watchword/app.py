@@ -10,7 +10,7 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
-from typing import assert_never
+from typing import Final, assert_never
 
 import structlog
 from asyncpg.connection import LoggedQuery
@@ -53,6 +53,10 @@ from watchword.transport.pipeline import Pipeline
 from watchword.transport.server import ApiServer
 from watchword.transport.session_reader import SessionReader
 from watchword.transport.unary_server import UnaryServer
+
+# Calls that Python answers at once for each connection to the database: enough to keep all of them
+# busy, and few enough that nobody waits long for one.
+CALLS_PER_CONNECTION: Final = 4
 
 _log = structlog.get_logger(__name__)
 
@@ -102,7 +106,11 @@ class App:
             services = self._server.services
             self._gate = Gate(config.gate, config.api, services, self._cache.lane, calls)
             gate_jobs["gate events"] = self._gate.run
-            gate_jobs["unary server"] = UnaryServer(calls, list(handlers.values())).run
+            gate_jobs["unary server"] = UnaryServer(
+                calls,
+                list(handlers.values()),
+                at_once=CALLS_PER_CONNECTION * config.database.pool_size,
+            ).run
             gate_jobs["session reader"] = SessionReader(context, self._cache).run
         self._probe = DatabaseProbe(self._pool)
         self._readiness = Readiness(self._probe, self._server.set_serving)

@@ -148,8 +148,9 @@ class Wire:
 
 @asynccontextmanager
 async def wire_to(app: RunningApp) -> AsyncIterator[Wire]:
-    """A wire to a running app."""
-    async with grpc.aio.insecure_channel(app.app.api_address) as channel:
+    """A wire to a running app, with a connection of its own."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(app.app.api_address, options) as channel:
         yield Wire(app, channel)
 
 

@@ -50,30 +50,38 @@ class UnaryCalls(Protocol):
         """An eventfd that is readable when there is something to take."""
 
     def take(self) -> UnaryCall | None:
-        """Takes a call whose client still waits; None if there is none."""
+        """Takes the call that has waited longest; None if there is none."""
 
     def take_given_up(self) -> Sequence[int]:
-        """Takes the numbers of calls whose clients have gone, taken before or not."""
+        """Takes the numbers of calls that were taken and whose clients have gone."""
 
 
 class UnaryServer:
-    """Runs each call as a task, and ends those whose clients have gone."""
+    """Runs each call as a task, `at_once` of them, and ends those whose clients have gone.
 
-    def __init__(self, calls: UnaryCalls, handlers: Sequence[Handler]) -> None:
+    The others wait in the queue, where they cost nothing, rather than in line for a connection,
+    where they are refused after they have cost most of what an answer does.
+    """
+
+    def __init__(self, calls: UnaryCalls, handlers: Sequence[Handler], *, at_once: int) -> None:
         self._calls = calls
         self._handlers = handlers
+        self._at_once = at_once
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._running = False
 
     async def run(self) -> None:
         """Answers for ever; when it ends, so do the calls."""
         loop = asyncio.get_running_loop()
         fd = self._calls.wake_fd
         loop.add_reader(fd, self._wake, fd)
+        self._running = True
         try:
             # What was queued before, or was left by a run that has died.
             self._take()
             await loop.create_future()
         finally:
+            self._running = False
             loop.remove_reader(fd)
             tasks = list(self._tasks.values())
             for task in tasks:
@@ -89,7 +97,7 @@ class UnaryServer:
             if (task := self._tasks.get(number)) is not None:
                 task.cancel()
         loop = asyncio.get_running_loop()
-        while (call := self._calls.take()) is not None:
+        while len(self._tasks) < self._at_once and (call := self._calls.take()) is not None:
             self._tasks[call.number] = loop.create_task(self._answer(call))
 
     async def _answer(self, call: UnaryCall) -> None:
@@ -102,3 +110,5 @@ class UnaryServer:
                 call.fail(answer.code, answer.message, answer.SerializeToString())
         finally:
             del self._tasks[call.number]
+            if self._running:
+                self._take()
