@@ -59,6 +59,9 @@ class KeyRing:
     def parse_session_token(self, token: str) -> tuple[bytes, int, bytes] | None:
         """Gives (session id, key id, verifier)."""
 
+    def refresh_session(self, token: str, generation: int, key_id: int) -> tuple[str, bytes] | None:
+        """Gives (token, verifier) of the secret that follows."""
+
     def mint_device_token(self, subject_key: bytes, since_us: int, issued_us: int) -> str: ...
     def check_device_token(self, token: str, subject_key: bytes) -> tuple[int, int] | None:
         """Gives (since, issued)."""
@@ -136,6 +139,9 @@ class Lane:
 
     def take_seen(self) -> tuple[list[tuple[bytes, int]], int]:
         """Takes (session id, when it was seen), and how many had no room; never waits."""
+
+    def take_first_uses(self) -> tuple[list[tuple[bytes, bytes]], int]:
+        """Takes (session id, verifier) of secrets that came into use, and how many had no room."""
 
     def renew(self, *, sent_us: int, database_time_us: int) -> None:
         """Begins the lease anew at a time of CLOCK_BOOTTIME."""

@@ -23,6 +23,7 @@ from watchword.errors import Overloaded, SessionInvalid, StorageUnavailable
 from watchword.gate import Gate, can_listen_on, unary_calls
 from watchword.jobs.audit_writer import AuditWriter
 from watchword.jobs.change_poller import ChangePoller
+from watchword.jobs.first_use_writer import FirstUseWriter
 from watchword.jobs.last_seen_writer import LastSeenWriter
 from watchword.jobs.level_watch import LevelWatch
 from watchword.jobs.mail_dispatcher import MailDispatcher
@@ -42,6 +43,7 @@ from watchword.senders.file import FileSender
 from watchword.senders.resend import ResendSender
 from watchword.senders.smtp import SmtpSender
 from watchword.session_cache import GateCache, GateRefusals
+from watchword.sessions.first_use import FirstUses
 from watchword.sessions.last_seen import LastSeen
 from watchword.storage.changes import ChangeFeed
 from watchword.storage.pool import Isolation, Pool
@@ -83,6 +85,8 @@ class App:
         last_seen = LastSeen(config.session.idle_lifetime)
         self._cache = _cache(config, keys, callers, last_seen)
         self._last_seen_writer = LastSeenWriter(self.database, last_seen, self._cache)
+        first_uses = FirstUses()
+        self._first_use_writer = FirstUseWriter(self.database, first_uses, self._cache)
         context = LoginContext(
             database=self.database,
             keys=keys,
@@ -93,6 +97,7 @@ class App:
             limits=self.limits,
             failures=FailureCounter(self.database),
             last_seen=last_seen,
+            first_uses=first_uses,
             mail_queued=self._dispatcher.wake,
             cache=self._cache,
         )
@@ -130,6 +135,7 @@ class App:
                 "purger": self._once_ready(Purger(self.database, config.purge, config.audit).run),
                 "audit writer": self._once_ready(self._audit_writer.run),
                 "last-seen writer": self._once_ready(self._last_seen_writer.run),
+                "first-use writer": self._once_ready(self._first_use_writer.run),
             }
         )
         self.api_address = ""
@@ -188,7 +194,10 @@ class App:
         await self._server.leave()
         await self._drain()
         await asyncio.gather(
-            self._dispatcher.drain(), self._audit_writer.drain(), self._last_seen_writer.drain()
+            self._dispatcher.drain(),
+            self._audit_writer.drain(),
+            self._last_seen_writer.drain(),
+            self._first_use_writer.drain(),
         )
         await self._jobs.stop()
         for sender in self._senders:

@@ -277,6 +277,20 @@ class KeyRing:
         session_id, key_id, verifier = presented
         return PresentedSession(UUID(bytes=session_id), key_id, verifier)
 
+    def refresh_session(
+        self, token: str, *, generation: int, key_id: int
+    ) -> tuple[Secret, bytes] | None:
+        """Gives the token, and its verifier, that follows the `generation`-th of a session.
+
+        Signed by this key, the same token always gives the same one. None where
+        `parse_session_token` gives none, or when the ring does not hold the key.
+        """
+        refreshed = self._ring.refresh_session(token, generation, key_id)
+        if refreshed is None:
+            return None
+        next_token, verifier = refreshed
+        return Secret(next_token), verifier
+
     def mint_device_token(self, subject_key: bytes, times: DeviceTimes) -> Secret:
         """Makes the token of a device that has signed in; its tag is made with the index key."""
         token = self._ring.mint_device_token(subject_key, times.since_us, times.issued_us)

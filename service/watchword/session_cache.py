@@ -90,6 +90,11 @@ class GateCache:
             (UUID(bytes=id), _EPOCH + timedelta(microseconds=us)) for id, us in reports
         ], dropped
 
+    def take_first_uses(self) -> tuple[Sequence[tuple[UUID, bytes]], int]:
+        """Takes the sessions whose present secret came into use, and how many had no room."""
+        uses, dropped = self.lane.take_first_uses()
+        return [(UUID(bytes=id), verifier) for id, verifier in uses], dropped
+
     def renew(self, *, sent_ns: int, database_time: datetime) -> None:
         self.lane.renew(
             sent_us=sent_ns // _NANOSECONDS, database_time_us=_microseconds(database_time)

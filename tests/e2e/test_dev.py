@@ -118,7 +118,7 @@ async def test_postgres_ends_when_dev_is_killed() -> None:
 
 
 async def test_buf_curl_goes_through_every_rpc(dev: WatchwordProcess) -> None:
-    """`buf curl` with server reflection calls all seven RPCs, and is refused after the sign-out."""
+    """`buf curl` with server reflection calls all eight RPCs, and is refused after the sign-out."""
     buf = Buf(dev)
     email = "grace@example.com"
     registered = await buf.call("Register", fullName="Grace Hopper", username="grace", email=email)
@@ -138,6 +138,9 @@ async def test_buf_curl_goes_through_every_rpc(dev: WatchwordProcess) -> None:
     batch = await buf.call("BatchValidateSessions", sessionTokens=[token, "none"])
     assert batch["results"][0]["session"] == live["session"]
     assert batch["results"][1] == {"errorReason": "ERROR_REASON_SESSION_INVALID"}
+    refreshed = await buf.call("RefreshSession", sessionToken=token)
+    assert refreshed["session"] == live["session"]
+    token = refreshed["sessionToken"]
     revoked = await buf.call("Revoke", sessionToken=token)
     assert revoked["revokedCount"] == 1
     assert revoked["changeToken"].startswith("wwc_")

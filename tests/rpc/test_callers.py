@@ -20,6 +20,7 @@ NEEDED = {
     "VerifyOtp": Scope.LOGIN,
     "ValidateSession": Scope.VALIDATE,
     "BatchValidateSessions": Scope.VALIDATE,
+    "RefreshSession": Scope.LOGIN,
     "Revoke": Scope.LOGIN,
     "GetRoles": Scope.VALIDATE,
 }

@@ -38,6 +38,7 @@ METHODS = (
     "verify_otp",
     "validate_session",
     "batch_validate_sessions",
+    "refresh_session",
     "revoke",
     "get_roles",
 )

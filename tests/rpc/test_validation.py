@@ -189,6 +189,7 @@ async def test_a_missing_field_is_named(
         ("SendOtp", ["target"]),
         ("VerifyOtp", ["target", "code"]),
         ("ValidateSession", ["session_token"]),
+        ("RefreshSession", ["session_token"]),
         ("Revoke", ["session_token"]),
         ("GetRoles", ["target"]),
     ],

@@ -28,6 +28,7 @@ REQUESTS: dict[str, type[Message]] = {
     "VerifyOtp": pb.VerifyOtpRequest,
     "ValidateSession": pb.ValidateSessionRequest,
     "BatchValidateSessions": pb.BatchValidateSessionsRequest,
+    "RefreshSession": pb.RefreshSessionRequest,
     "Revoke": pb.RevokeRequest,
     "GetRoles": pb.GetRolesRequest,
 }

@@ -26,6 +26,7 @@ from watchword.login.limits import Limits
 from watchword.login.ports import Tx
 from watchword.otp.model import NewChallenge, Purpose
 from watchword.otp.policy import OtpPolicy
+from watchword.sessions.first_use import FirstUses
 from watchword.sessions.last_seen import LastSeen
 from watchword.sessions.model import SessionPolicy
 from watchword.storage.pool import Connection, DatabaseSettings, Isolation, Pool
@@ -85,6 +86,7 @@ def login_context(
         refusals=Refusals() if refusals is None else refusals,
         limits=Limits(database, keys, limits, Refusals()),
         failures=FailureCounter(database),
+        first_uses=FirstUses(),
         last_seen=LastSeen(sessions.idle_lifetime),
         mail_queued=mail_queued,
     )

@@ -22,7 +22,10 @@ WRITES_A_CHANGE = {
     "roles.py:RoleStore.ASSIGN": "assign",
     "roles.py:RoleStore.CREATE": "create role",
     "roles.py:RoleStore.UNASSIGN": "unassign",
+    "sessions.py:SessionStore.END_PREVIOUS": "first use",
     "sessions.py:SessionStore.REVOKE": "revoke",
+    "sessions.py:SessionStore.REVOKE_BY_ID": "stolen",
+    "sessions.py:SessionStore.ROTATE": "refresh",
 }
 NEEDS_NONE = {
     "users.py:UserStore.INSERT": "a user who was not there is in no cache",

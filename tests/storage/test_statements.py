@@ -9,7 +9,7 @@ import pytest
 from tests.storage.database import HOUR, LIFETIME, new_registration, subject
 from tests.support.age import age
 from watchword.crypto import new_id, new_user_id, slot_of
-from watchword.sessions.model import Client, NewSession, Session
+from watchword.sessions.model import Client, NewSession, Secrets, Session
 from watchword.storage.transactions import PgTx
 from watchword.users.model import User, UserState
 
@@ -189,7 +189,7 @@ async def test_a_live_session_comes_with_its_user(tx: PgTx) -> None:
     await tx.roles.assign("auditor", user_id=user.id)
     found = await tx.live_sessions.find(session.id, idle_lifetime=HOUR)
     assert found is not None
-    assert (found.session, found.user, found.verifier) == (session, user, VERIFIER)
+    assert (found.session, found.user, found.secrets) == (session, user, Secrets(VERIFIER))
     assert (found.grants.roles, found.grants.permissions) == (("auditor",), ("read",))
     assert session.create_time < found.as_of_time < session.expire_time
     assert found.last_seen_time == session.create_time

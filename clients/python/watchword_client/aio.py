@@ -72,6 +72,7 @@ class AsyncClient:
     verify_otp = _method(calls.verify_otp)
     validate_session = _method(calls.validate_session)
     batch_validate_sessions = _method(calls.batch_validate_sessions)
+    refresh_session = _method(calls.refresh_session)
     revoke = _method(calls.revoke)
     get_roles = _method(calls.get_roles)
 

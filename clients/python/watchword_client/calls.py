@@ -110,6 +110,17 @@ def batch_validate_sessions(
     return Call("BatchValidateSessions", request, pb.BatchValidateSessionsResponse)
 
 
+def refresh_session(
+    session_token: str, *, client: ClientContext | None = None
+) -> Call[pb.RefreshSessionResponse]:
+    """Replaces the session's token by the next one; SessionInvalid when it is not live.
+
+    It may be retried: the same token gives the same next one. An older token ends the session.
+    """
+    request = pb.RefreshSessionRequest(session_token=session_token, client=client)
+    return Call("RefreshSession", request, pb.RefreshSessionResponse)
+
+
 def revoke(session_token: str) -> Call[pb.RevokeResponse]:
     """Ends the session; a dead token counts 0 and is no error."""
     return Call("Revoke", pb.RevokeRequest(session_token=session_token), pb.RevokeResponse)

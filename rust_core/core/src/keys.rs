@@ -16,6 +16,7 @@ pub(crate) struct RingKey {
     pub(crate) otp: MacKey,
     pub(crate) session_tag: MacKey,
     pub(crate) session_verifier: MacKey,
+    pub(crate) session_refresh: MacKey,
 }
 
 impl RingKey {
@@ -29,6 +30,7 @@ impl RingKey {
             otp: MacKey::derive(key, "watchword/otp/v1")?,
             session_tag: MacKey::derive(key, "watchword/session-tag/v1")?,
             session_verifier: MacKey::derive(key, "watchword/session-verifier/v1")?,
+            session_refresh: MacKey::derive(key, "watchword/session-refresh/v1")?,
         })
     }
 }

@@ -66,6 +66,20 @@ impl fmt::Debug for PresentedSession {
     }
 }
 
+/// The token that follows another of the same session, and what is to be stored of it.
+pub struct RefreshedSession {
+    /// For the user.
+    pub token: Secret,
+    /// To be stored.
+    pub verifier: Verifier,
+}
+
+impl fmt::Debug for RefreshedSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RefreshedSession([redacted])")
+    }
+}
+
 impl KeyRing {
     /// Makes the token of a new session of a user in `slot`, 0..=4095.
     ///
@@ -86,6 +100,39 @@ impl KeyRing {
     /// Reads a token; None unless its form is canonical, its key known and its tag right.
     #[must_use]
     pub fn parse_session_token(&self, token: &str) -> Option<PresentedSession> {
+        self.read_token(token, |key, session_id, secret| PresentedSession {
+            session_id: *session_id,
+            key_id: key.id,
+            verifier: verifier(key, session_id, secret),
+        })
+    }
+
+    /// Makes the token that follows this one, whose secret is the `generation`-th of its session,
+    /// signed by the key `key_id`: always the same, so that whoever presents the same token gets the
+    /// same new one. None where [`KeyRing::parse_session_token`] gives none, or without that key.
+    #[must_use]
+    pub fn refresh_session(
+        &self,
+        token: &str,
+        generation: i64,
+        key_id: u8,
+    ) -> Option<RefreshedSession> {
+        let next = self.find(key_id)?;
+        self.read_token(token, |_, session_id, secret| {
+            let message = next.session_refresh.message().raw(session_id);
+            let secret = message.raw(&generation.to_be_bytes()).raw(secret).finish();
+            RefreshedSession {
+                token: write_token(next, session_id, &secret),
+                verifier: verifier(next, session_id, &secret),
+            }
+        })
+    }
+
+    fn read_token<R>(
+        &self,
+        token: &str,
+        read: impl FnOnce(&RingKey, &Id, &[u8; KEY_SIZE]) -> R,
+    ) -> Option<R> {
         if token.len() != SESSION_TOKEN_LENGTH {
             return None;
         }
@@ -103,11 +150,7 @@ impl KeyRing {
         let key = self.find(*key_id)?;
         tagged(key, session_id, secret)
             .tag_matches(tag)
-            .then(|| PresentedSession {
-                session_id: *session_id,
-                key_id: key.id,
-                verifier: verifier(key, session_id, secret),
-            })
+            .then(|| read(key, session_id, secret))
     }
 }
 
@@ -192,6 +235,32 @@ mod tests {
         assert!(!verifier_matches(&base, &[]));
     }
 
+    /// The next token is of the same session and another secret; it depends on the token before it,
+    /// the generation and the key, and is the same whoever asks.
+    #[test]
+    fn a_refresh_is_the_same_for_all() {
+        let rotated = KeyRing::new(&[(2, &[2; 32]), (1, &[1; 32])], &[3; 32]).unwrap();
+        let minted = ring().mint_session(5).unwrap();
+        let first = minted.token.reveal();
+        let next = ring().refresh_session(first, 0, 1).unwrap();
+        let again = rotated.refresh_session(first, 0, 1).unwrap();
+        assert_eq!(next.token.reveal(), again.token.reveal());
+        let read = rotated.parse_session_token(next.token.reveal()).unwrap();
+        assert_eq!((read.session_id, read.key_id), (minted.session_id, 1));
+        assert_eq!(read.verifier, next.verifier);
+        let others = [(first, 1, 1), (first, 0, 2), (next.token.reveal(), 0, 1)];
+        for (token, generation, key_id) in others {
+            let other = ring().refresh_session(token, generation, key_id).unwrap();
+            assert!(!verifier_matches(&other.verifier, &next.verifier));
+        }
+        assert!(ring().refresh_session(first, 0, 3).is_none());
+        assert!(
+            ring()
+                .refresh_session(&first.replace("ww_", "wx_"), 0, 1)
+                .is_none()
+        );
+    }
+
     /// Neither side of a token shows anything in Debug.
     #[test]
     fn debug_is_redacted() {
@@ -199,5 +268,7 @@ mod tests {
         let read = ring().parse_session_token(minted.token.reveal()).unwrap();
         assert_eq!(format!("{minted:?}"), "MintedSession([redacted])");
         assert_eq!(format!("{read:#?}"), "PresentedSession([redacted])");
+        let next = ring().refresh_session(minted.token.reveal(), 0, 1).unwrap();
+        assert_eq!(format!("{next:?}"), "RefreshedSession([redacted])");
     }
 }

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use rustix::time::{ClockId, clock_gettime};
 use watchword_core::cache::{Cache, Change, Fill, Hit, LEASE, Lease, LookUp, Settings};
-use watchword_core::{Id, KeyRing, PresentedSession};
+use watchword_core::{Id, KeyRing, PresentedSession, Verifier};
 
-use crate::last_seen::Seen;
 use crate::live_row::{Row, Unreadable};
 use crate::misses::{Misses, Outcome, Reading, Turn, Waiters};
 use crate::refusal::{Refusal, Refusals};
+use crate::reports::Reports;
 
 /// What a lane is told besides the keys.
 pub struct LaneSettings {
@@ -37,7 +37,8 @@ pub struct Lane {
     report_every: i64,
     cache: Cache,
     lease: Lease,
-    seen: Seen,
+    seen: Reports<(Id, i64)>,
+    first_uses: Reports<(Id, Verifier)>,
 }
 
 /// When a check is answered; microseconds of the database's clock.
@@ -62,7 +63,8 @@ impl Lane {
             report_every: settings.cache.report_every,
             cache: Cache::new(settings.cache),
             lease: Lease::new(),
-            seen: Seen::default(),
+            seen: Reports::default(),
+            first_uses: Reports::default(),
         })
     }
 
@@ -107,9 +109,13 @@ impl Lane {
     /// Takes a live session that was read at `as_of`, a time of the database: caches it, and tells
     /// those who wait for it.
     fn found(&self, turn: &mut Turn, mut fill: Fill<'_>, as_of: i64) {
-        let (right, wrong) = turn.take(&fill);
+        let (right, wrong) = turn.take(&fill.session, as_of);
+        if right.use_first(&fill.session) {
+            self.first_uses
+                .push((fill.session.id, fill.session.verifier));
+        }
         if !right.are_none() && as_of.saturating_sub(fill.session.last_seen) >= self.report_every {
-            self.seen.push(fill.session.id, as_of);
+            self.seen.push((fill.session.id, as_of));
             // The cache does not report the same use again.
             fill.session.last_seen = as_of;
         }
@@ -153,6 +159,13 @@ impl Lane {
         self.seen.take()
     }
 
+    /// Takes the sessions whose newest secret came into use, with its verifier, and how many had no
+    /// room.
+    #[must_use]
+    pub fn take_first_uses(&self) -> (Vec<(Id, Verifier)>, u64) {
+        self.first_uses.take()
+    }
+
     /// Bytes that the cache takes.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -194,13 +207,16 @@ impl Lane {
         read: impl FnOnce(&Hit<'_>) -> R,
     ) -> LookUp<R> {
         let (id, verifier) = (&presented.session_id, &presented.verifier);
-        let (mut report, mut refill) = (false, false);
+        let (mut report, mut first_use, mut refill) = (false, false, false);
         let found = self.cache.look_up(id, verifier, moment.now, |hit| {
-            (report, refill) = (hit.report_last_seen, hit.refill);
+            (report, first_use, refill) = (hit.report_last_seen, hit.first_use, hit.refill);
             read(hit)
         });
         if report {
-            self.seen.push(presented.session_id, moment.now);
+            self.seen.push((presented.session_id, moment.now));
+        }
+        if first_use {
+            self.first_uses.push((*id, *verifier));
         }
         if refill {
             self.misses.push_refill(presented.session_id);

@@ -1,7 +1,7 @@
 //! Rows of live sessions as the database's `record_send` writes them, and the messages of their
 //! answers. `LiveSessionStore.FIND_MANY` in storage/sessions.py has the columns in this order.
 
-use watchword_core::cache::{Fill, SessionFill, UserFill};
+use watchword_core::cache::{ENDLESS, Fill, SessionFill, UserFill};
 use watchword_core::{Id, Verifier};
 
 use crate::message::{write_field, write_time};
@@ -48,6 +48,7 @@ pub(crate) struct Live {
     auth_time: i64,
     expire_time: i64,
     last_seen: i64,
+    previous: Option<(Verifier, i64)>,
     session_epoch: i64,
     user_id: Id,
     version: i64,
@@ -76,6 +77,9 @@ impl Live {
         let auth_time = columns.time()?;
         let expire_time = columns.time()?;
         let last_seen = columns.time()?;
+        let previous = columns.next()?.map(sized).transpose()?;
+        // NULL until the present secret is used.
+        let previous_end = columns.time_or(ENDLESS)?;
         let session_epoch = columns.number()?;
         let version = columns.number()?;
         let user_id: Id = sized(columns.value()?)?;
@@ -107,6 +111,7 @@ impl Live {
             auth_time,
             expire_time,
             last_seen,
+            previous: previous.map(|previous| (previous, previous_end)),
             session_epoch,
             user_id,
             version,
@@ -131,7 +136,7 @@ impl Live {
             session: SessionFill {
                 id: self.session_id,
                 verifier: self.verifier,
-                previous: None,
+                previous: self.previous,
                 auth_time: self.auth_time,
                 expire: self.expire_time,
                 epoch: self.session_epoch,
@@ -195,7 +200,12 @@ impl<'a> Columns<'a> {
 
     /// A `timestamptz`, as microseconds since 1970.
     fn time(&mut self) -> Result<i64, Unreadable> {
-        self.number()?.checked_add(POSTGRES_EPOCH).ok_or(Unreadable)
+        self.value().and_then(micros)
+    }
+
+    /// The same, of NULL another.
+    fn time_or(&mut self, null: i64) -> Result<i64, Unreadable> {
+        self.next()?.map_or(Ok(null), micros)
     }
 
     /// A `text[]` of one dimension or empty: dimensions, whether there are NULLs, oid, and for each
@@ -227,6 +237,11 @@ fn next_value<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Unreadable> {
     let (value, after) = after.split_at_checked(length).ok_or(Unreadable)?;
     *rest = after;
     Ok(Some(value))
+}
+
+fn micros(time: &[u8]) -> Result<i64, Unreadable> {
+    let since_2000 = i64::from_be_bytes(sized(time)?);
+    since_2000.checked_add(POSTGRES_EPOCH).ok_or(Unreadable)
 }
 
 fn sized<const SIZE: usize>(value: &[u8]) -> Result<[u8; SIZE], Unreadable> {
@@ -277,6 +292,8 @@ mod tests {
             time(3),
             time(4),
             time(5),
+            vec![4; 32],
+            time(9),
             time(6),
             time(7),
             vec![0xff; 16],
@@ -289,7 +306,7 @@ mod tests {
         ];
         let columns = columns.iter().map(|value| column(Some(value)));
         let null = column(None);
-        [vec![0, 0, 0, 17]]
+        [vec![0, 0, 0, 19]]
             .into_iter()
             .chain(columns)
             .chain([null])
@@ -314,6 +331,7 @@ mod tests {
         assert_eq!((session.id, session.verifier), ([0x1a; 16], [3; 32]));
         let times = [session.auth_time, session.expire, session.last_seen];
         assert_eq!(times.map(|time| time - POSTGRES_EPOCH), [3, 4, 5]);
+        assert_eq!(session.previous, Some(([4; 32], POSTGRES_EPOCH + 9)));
         assert_eq!((session.epoch, user.version, user.epoch), (6, 7, 8));
         assert_eq!(user.id, [0xff; 16]);
         assert_eq!(user.roles, b"\x0a\x01r\x0a\x01s\x12\x03p:x");

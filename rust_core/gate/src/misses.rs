@@ -7,7 +7,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
-use watchword_core::cache::{Fill, Ticket};
+use watchword_core::cache::{ENDLESS, Fill, SessionFill, Ticket};
 use watchword_core::{Id, PresentedSession, verifier_matches};
 
 use crate::live_row::uuid_text;
@@ -173,10 +173,13 @@ impl Turn {
     }
 
     /// Takes the waiters of a session, those with its secret and the others.
-    pub(crate) fn take(&mut self, fill: &Fill<'_>) -> (Waiters, Waiters) {
-        let waiters = self.waiters.remove(&fill.session.id).unwrap_or_default();
+    pub(crate) fn take(&mut self, session: &SessionFill<'_>, now: i64) -> (Waiters, Waiters) {
+        let waiters = self.waiters.remove(&session.id).unwrap_or_default();
+        let previous = session.previous.filter(|previous| now < previous.1);
         let (right, wrong) = waiters.0.into_iter().partition(|waiter| {
-            verifier_matches(&fill.session.verifier, &waiter.presented.verifier)
+            let presented = &waiter.presented.verifier;
+            verifier_matches(&session.verifier, presented)
+                || previous.is_some_and(|previous| verifier_matches(&previous.0, presented))
         });
         (Waiters(right), Waiters(wrong))
     }
@@ -218,6 +221,16 @@ impl Turn {
 }
 
 impl Waiters {
+    /// Whether one of them uses the present secret of a session whose previous one has no end yet.
+    pub(crate) fn use_first(&self, session: &SessionFill<'_>) -> bool {
+        let presented =
+            |waiter: &Waiter| verifier_matches(&session.verifier, &waiter.presented.verifier);
+        session
+            .previous
+            .is_some_and(|previous| previous.1 == ENDLESS)
+            && self.0.iter().any(presented)
+    }
+
     pub(crate) fn are_none(&self) -> bool {
         self.0.is_empty()
     }

@@ -159,6 +159,19 @@ impl Lane {
         (reports, dropped)
     }
 
+    #[allow(clippy::type_complexity, reason = "it is what Python gets")]
+    fn take_first_uses<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> (Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>, u64) {
+        let (uses, dropped) = self.0.take_first_uses();
+        let uses = uses
+            .iter()
+            .map(|(id, verifier)| (PyBytes::new(py, id), PyBytes::new(py, verifier)))
+            .collect();
+        (uses, dropped)
+    }
+
     #[pyo3(signature = (*, sent_us, database_time_us))]
     fn renew(&self, sent_us: i64, database_time_us: i64) -> PyResult<()> {
         if sent_us < 0 {

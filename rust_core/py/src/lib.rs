@@ -185,6 +185,21 @@ impl KeyRing {
         ))
     }
 
+    fn refresh_session<'py>(
+        &self,
+        py: Python<'py>,
+        token: &Bound<'py, PyString>,
+        generation: i64,
+        key_id: i64,
+    ) -> PyResult<Option<(Bound<'py, PyString>, Bound<'py, PyBytes>)>> {
+        let key_id = self::key_id(key_id)?;
+        let refreshed = self.0.refresh_session(&text(token), generation, key_id);
+        Ok(refreshed.map(|next| {
+            let token = PyString::new(py, next.token.reveal());
+            (token, PyBytes::new(py, &next.verifier))
+        }))
+    }
+
     fn mint_device_token<'py>(
         &self,
         py: Python<'py>,

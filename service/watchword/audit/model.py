@@ -33,6 +33,8 @@ class Action(StrEnum):
     # The account was made by it.
     FIRST_SIGN_IN = "first_sign_in"
     REVOKE = "revoke"
+    # By Watchword itself, since a secret that was replaced came back.
+    END_STOLEN_SESSION = "end_stolen_session"
     CREATE_ROLE = "create_role"
     ASSIGN_ROLE = "assign_role"
     UNASSIGN_ROLE = "unassign_role"

@@ -26,6 +26,20 @@ def signed_in(session: Session, *, client: Client, first: bool) -> Event:
     )
 
 
+def stolen(session: Session, *, client: Client) -> Event:
+    """The event of a session's end after an old secret of it was presented."""
+    return Event(
+        id=new_id(slot_of(session.user_id)),
+        action=Action.END_STOLEN_SESSION,
+        actor=client.caller,
+        user_id=session.user_id,
+        target=Target(TargetKind.SESSION, str(session.id)),
+        client_ip=client.ip,
+        client_user_agent=client.user_agent,
+        client_device_name=client.device_name,
+    )
+
+
 def revoked(session_id: UUID, user_id: UUID, *, caller: str) -> Event:
     """The event of a session's end; Revoke is told nothing of the end user."""
     return Event(

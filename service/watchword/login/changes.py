@@ -7,10 +7,20 @@ as new, from the database if need be.
 from watchword.changes.model import Change, ChangeKind, UserVersion
 from watchword.crypto import KeyRing, KnownChange, KnownKind, new_id, slot_of
 from watchword.errors import RequestInvalid, Violation
-from watchword.sessions.model import EndedSession
+from watchword.sessions.model import ChangedSession
 
 
-def session_revoked(ended: EndedSession) -> Change:
+def session_changed(changed: ChangedSession) -> Change:
+    """The change of a session's secrets."""
+    return Change(
+        id=new_id(slot_of(changed.user_id)),
+        kind=ChangeKind.SESSION,
+        user=UserVersion(changed.user_id, changed.user_epoch, changed.user_version),
+        session_id=changed.id,
+    )
+
+
+def session_revoked(ended: ChangedSession) -> Change:
     """The change of a session's end."""
     return Change(
         id=new_id(slot_of(ended.user_id)),

@@ -11,6 +11,7 @@ from watchword.login.failures import FailureCounter
 from watchword.login.limits import Limits
 from watchword.login.ports import Database, SessionCache
 from watchword.otp.policy import OtpPolicy
+from watchword.sessions.first_use import FirstUses
 from watchword.sessions.last_seen import LastSeen
 from watchword.sessions.model import SessionPolicy
 from watchword.settings import Section
@@ -40,5 +41,6 @@ class LoginContext:
     limits: Limits
     failures: FailureCounter
     last_seen: LastSeen
+    first_uses: FirstUses
     mail_queued: Callable[[], None]
     cache: SessionCache | None = None

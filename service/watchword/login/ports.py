@@ -20,7 +20,7 @@ from watchword.otp.ports import (
 )
 from watchword.roles.model import Grants
 from watchword.roles.ports import RoleStore
-from watchword.sessions.model import Session
+from watchword.sessions.model import Secrets, Session
 from watchword.sessions.ports import SessionStore
 from watchword.users.model import User
 from watchword.users.ports import RegistrationStore, UserStore
@@ -30,13 +30,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class LiveSession:
-    """A session that is live at `as_of_time`, its verifier, its active user and their grants.
+    """A session that is live at `as_of_time`, its secrets, its active user and their grants.
 
     `last_seen_time` is what is stored.
     """
 
     session: Session
-    verifier: bytes
+    secrets: Secrets
     user: User
     grants: Grants
     as_of_time: datetime

@@ -13,12 +13,13 @@ from uuid import UUID
 from watchword.audit.model import Event
 from watchword.changes.clock import boottime_ns
 from watchword.changes.model import Change
-from watchword.crypto import PresentedSession, verifier_matches
+from watchword.crypto import PresentedSession
 from watchword.errors import SessionInvalid, StorageUnavailable, UserNotFound
 from watchword.login import auditing, changes
 from watchword.login.context import LoginContext
 from watchword.login.ports import LiveSession, Tx
 from watchword.roles.model import Grants
+from watchword.sessions.refresh import Presented, is_first_use, judge
 
 T = TypeVar("T")
 # How old a yes may be (docs/validation.md): as long as the gate's lease. Nanoseconds.
@@ -101,9 +102,14 @@ def _verified(
     ctx: LoginContext, presented: PresentedSession, found: LiveSession | None
 ) -> LiveSession | None:
     """Compares the secrets, and notes that the session was used; None for another secret."""
-    if found is None or not verifier_matches(presented.verifier, found.verifier):
+    if found is None:
         return None
     seen = found.as_of_time
+    which = judge(found.secrets, presented.verifier, at=seen)
+    if which is Presented.NEITHER:
+        return None
+    if is_first_use(found.secrets, which):
+        ctx.first_uses.add(found.session.id, found.secrets.verifier)
     ctx.last_seen.note(found.session.id, stored=found.last_seen_time, seen=seen)
     return found
 

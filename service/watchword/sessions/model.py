@@ -1,6 +1,6 @@
 """What a session is; its token is minted and parsed by crypto.KeyRing and never stored."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -61,8 +61,31 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class EndedSession:
-    """A session that was just ended, and what its user has come to by that."""
+class Secrets:
+    """The verifiers of a session's present secret and, after a refresh, of the one before.
+
+    The one before is good until its end; without an end the present one was not used yet.
+    """
+
+    verifier: bytes = field(repr=False)
+    previous: bytes | None = field(default=None, repr=False)
+    previous_end_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A live session as a refresh finds it: the `generation`-th secret, made with key `key_id`."""
+
+    session: Session
+    secrets: Secrets
+    generation: int
+    key_id: int
+    as_of_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedSession:
+    """A session that was just ended or got a new secret, and what its user has come to by that."""
 
     id: UUID
     user_id: UUID

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from watchword.sessions.model import EndedSession, NewSession, Session
+from watchword.sessions.model import ChangedSession, Client, NewSession, Rotation, Session
 
 
 class SessionStore(Protocol):
@@ -14,8 +14,28 @@ class SessionStore(Protocol):
     async def insert(self, session: NewSession) -> Session:
         """Stores the session; the database's clock sets its times."""
 
-    async def revoke(self, session_id: UUID, *, verifier: bytes) -> EndedSession | None:
+    async def revoke(self, session_id: UUID, *, verifier: bytes) -> ChangedSession | None:
         """Ends the session for good and raises its user's version; None when it was not live."""
+
+    async def find_rotation(self, session_id: UUID, *, idle_lifetime: timedelta) -> Rotation | None:
+        """Returns a live session with what a refresh needs."""
+
+    async def rotate(
+        self, found: Rotation, *, verifier: bytes, key_id: int, client: Client
+    ) -> ChangedSession | None:
+        """Replaces the secret that was found, which stays as the previous one, and takes over what
+        is said of the client; None when somebody was faster or the session has died.
+        """
+
+    async def revoke_by_id(self, session_id: UUID, *, user_id: UUID) -> ChangedSession | None:
+        """Ends a session of this user for good, whatever its secret; None when it was not live."""
+
+    async def end_previous(
+        self, session_id: UUID, *, verifier: bytes, overlap: timedelta
+    ) -> ChangedSession | None:
+        """Gives the secret before the present one its end; None when it has one, or there is none,
+        or another is the present one.
+        """
 
     async def note_seen(self, seen: Mapping[UUID, datetime], *, period: timedelta) -> None:
         """Stores when live sessions were last seen, unless what is stored is a period younger."""

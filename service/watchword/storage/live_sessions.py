@@ -1,7 +1,8 @@
 """The statements that decide whether a session is live: of one, and of many."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -9,11 +10,12 @@ import asyncpg
 from watchword.crypto import slot_of
 from watchword.login.ports import LiveSession
 from watchword.roles.model import Grants
-from watchword.sessions.model import Session
+from watchword.sessions.model import Secrets, Session
 from watchword.storage.pool import Connection
 from watchword.storage.users import user_of
 from watchword.users.model import User, UserState
 
+T = TypeVar("T")
 # From which PostgreSQL counts the microseconds of a time.
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -27,7 +29,7 @@ class LiveSessionStore:
     # $1 slot, $2 id, $3 idle lifetime
     FIND = """
         SELECT s.id AS session_id, s.verifier, s.create_time, s.auth_time, s.expire_time,
-               s.last_seen_time,
+               s.last_seen_time, s.previous_verifier, s.previous_end_time,
                s.epoch AS session_epoch, u.version AS user_version,
                u.id, u.full_name, u.username, u.email, u.locale, u.state, u.auth_epoch,
                now() AS as_of_time,
@@ -67,7 +69,8 @@ class LiveSessionStore:
     FIND_MANY = """
         SELECT record_send(ROW(
             now(), s.id, s.verifier, s.create_time, s.auth_time, s.expire_time, s.last_seen_time,
-            s.epoch, u.version, u.id, u.auth_epoch, u.username, u.full_name, u.email,
+            s.previous_verifier, s.previous_end_time, s.epoch, u.version, u.id, u.auth_epoch,
+            u.username, u.full_name, u.email,
             COALESCE(
                 array_agg(DISTINCT r.role COLLATE "C") FILTER (WHERE r.role IS NOT NULL),
                 ARRAY[]::text[]
@@ -127,7 +130,7 @@ def _live_session(row: asyncpg.Record) -> LiveSession:
             auth_time=row["auth_time"],
             expire_time=row["expire_time"],
         ),
-        verifier=row["verifier"],
+        secrets=Secrets(row["verifier"], row["previous_verifier"], row["previous_end_time"]),
         user=user_of(row),
         grants=Grants(tuple(row["roles"]), tuple(row["permissions"])),
         session_epoch=row["session_epoch"],
@@ -142,6 +145,7 @@ def _live(columns: "_Columns", as_of_time: datetime) -> LiveSession:
     session_id, verifier = columns.uuid(), columns.value()
     create_time, auth_time, expire_time = columns.time(), columns.time(), columns.time()
     last_seen_time = columns.time()
+    secrets = Secrets(verifier, columns.optional(_Columns.value), columns.optional(_Columns.time))
     session_epoch, user_version = columns.number(), columns.number()
     user_id, auth_epoch = columns.uuid(), columns.number()
     username, full_name, email = columns.text(), columns.text(), columns.text()
@@ -154,13 +158,13 @@ def _live(columns: "_Columns", as_of_time: datetime) -> LiveSession:
             auth_time=auth_time,
             expire_time=expire_time,
         ),
-        verifier=verifier,
+        secrets=secrets,
         user=User(
             id=user_id,
             username=username,
             full_name=full_name,
             email=email,
-            locale=columns.text() if columns.has_value() else None,
+            locale=columns.optional(_Columns.text),
             state=UserState.ACTIVE,
             auth_epoch=auth_epoch,
         ),
@@ -190,6 +194,13 @@ class _Columns:
         """Reads a column that is not NULL."""
         self._at += 4
         return self._value()
+
+    def optional(self, read: Callable[["_Columns"], T]) -> T | None:
+        """Reads one that may be NULL."""
+        if self.has_value():
+            return read(self)
+        self._at += 8
+        return None
 
     def number(self) -> int:
         return int.from_bytes(self.value(), signed=True)

@@ -7,6 +7,7 @@ from watchword.callers.model import Scope
 from watchword.errors import RequestInvalid, Violation
 from watchword.login import changes, sessions
 from watchword.login.context import LoginContext
+from watchword.login.refresh import refresh_session
 from watchword.login.register import RegisterCommand, register
 from watchword.login.send_otp import SendOtpCommand, send_otp
 from watchword.login.verify_otp import VerifyOtpCommand, verify_otp
@@ -44,6 +45,7 @@ class AuthService:
                 pb.BatchValidateSessionsRequest,
                 self.batch_validate_sessions,
             ),
+            Method("RefreshSession", Scope.LOGIN, pb.RefreshSessionRequest, self.refresh_session),
             Method("Revoke", Scope.LOGIN, pb.RevokeRequest, self.revoke),
             Method("GetRoles", Scope.VALIDATE, pb.GetRolesRequest, self.get_roles),
         ]
@@ -118,6 +120,16 @@ class AuthService:
         return pb.BatchValidateSessionsResponse(
             results=map(convert.session_result, checked.sessions),
             as_of_time=convert.optional_timestamp(checked.as_of_time),
+        )
+
+    async def refresh_session(
+        self, request: pb.RefreshSessionRequest, caller: str
+    ) -> pb.RefreshSessionResponse:
+        values = check(request)
+        client = _client(values, caller)
+        refreshed = await refresh_session(self._ctx, values["session_token"], client=client)
+        return pb.RefreshSessionResponse(
+            session_token=refreshed.token.reveal(), session=convert.session(refreshed.session)
         )
 
     async def revoke(self, request: pb.RevokeRequest, caller: str) -> pb.RevokeResponse:

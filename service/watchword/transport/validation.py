@@ -110,6 +110,7 @@ RULES: dict[str, Rule] = {
     "ValidateSessionRequest.session_token": _SESSION_TOKEN,
     "ValidateSessionRequest.min_change_token": Rule(_change_token, TOKEN_MAX_BYTES, "bytes"),
     "BatchValidateSessionsRequest.session_tokens": _SESSION_TOKEN,
+    "RefreshSessionRequest.session_token": _SESSION_TOKEN,
     "RevokeRequest.session_token": _SESSION_TOKEN,
     "GetRolesRequest.user_id": _ID,
     "GetRolesRequest.session_token": _SESSION_TOKEN,

@@ -67,7 +67,9 @@ def test_a_wrong_entry_is_named_by_its_number_never_by_its_key(entry: str) -> No
 
 
 @pytest.mark.parametrize(
-    "key", [CANARY, "", KeyRing([(1, random_key())], random_key()).mint_service_key().reveal()]
+    "key",
+    [CANARY, "", KeyRing([(1, random_key())], random_key()).mint_service_key().reveal()],
+    ids=["canary", "empty", "another ring's"],
 )
 def test_a_key_of_another_installation_is_refused_at_start(key: str) -> None:
     """It could never work: better said at the start than at the first call."""

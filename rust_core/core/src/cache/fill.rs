@@ -37,7 +37,8 @@ pub struct SessionFill<'a> {
     pub id: Id,
     /// The stored verifier.
     pub verifier: Verifier,
-    /// The previous verifier and its end, if it has one. Microseconds.
+    /// The previous verifier and its end, [`ENDLESS`](super::ENDLESS) until the present one is used.
+    /// Microseconds.
     pub previous: Option<(Verifier, i64)>,
     /// When the user last proved control of the address. Microseconds.
     pub auth_time: i64,
@@ -94,6 +95,7 @@ impl Cache {
             last_seen: AtomicI64::new(session.last_seen),
             reported: AtomicI64::new(session.last_seen),
             refilling: AtomicBool::new(false),
+            first_use_told: AtomicBool::new(false),
         };
         let kept = self.keep(ticket, session.id, Some(live));
         self.make_room(now);

@@ -56,6 +56,9 @@ pub const REPORT_EVERY: i64 = 600_000_000;
 /// Default of [`Settings::floor_kept`]: 60 s. Microseconds.
 pub const FLOOR_KEPT: i64 = 60_000_000;
 
+/// The end of a previous verifier whose successor was not used yet.
+pub const ENDLESS: i64 = i64::MAX;
+
 /// Default of [`Settings::shards`].
 pub const SHARDS: usize = 256;
 
@@ -110,6 +113,8 @@ pub struct Hit<'a> {
     pub epoch: i64,
     /// The caller must report this session's last-seen, which is now: nobody else was told to.
     pub report_last_seen: bool,
+    /// The caller must report at once that the present verifier is in use: nobody else was told to.
+    pub first_use: bool,
     /// The caller should have the session read again, before its entry is too old to be used:
     /// nobody else was told to.
     pub refill: bool,
@@ -211,7 +216,7 @@ impl Cache {
         entry.mark_used();
         match &entry.live {
             None => LookUp::Dead,
-            Some(live) if live.accepts(verifier, now) => self.judge(live, now, read),
+            Some(live) if live.accepts(verifier, now) => self.judge(live, verifier, now, read),
             Some(_) => LookUp::Miss,
         }
     }
@@ -224,7 +229,13 @@ impl Cache {
     }
 
     /// What holds of a session whose verifier was right.
-    fn judge<R>(&self, live: &Live, now: i64, read: impl FnOnce(&Hit<'_>) -> R) -> LookUp<R> {
+    fn judge<R>(
+        &self,
+        live: &Live,
+        verifier: &Verifier,
+        now: i64,
+        read: impl FnOnce(&Hit<'_>) -> R,
+    ) -> LookUp<R> {
         if now >= live.expire {
             return LookUp::Dead;
         }
@@ -253,6 +264,7 @@ impl Cache {
             version: state.version,
             epoch: state.epoch,
             report_last_seen: live.see(now, self.settings.report_every),
+            first_use: live.is_first_use(verifier),
             refill: live.wants_refill(now),
         }))
     }

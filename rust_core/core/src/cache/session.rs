@@ -4,7 +4,7 @@ use std::mem::size_of;
 
 use super::table::{Keyed, allocated};
 use super::user::User;
-use super::{MAX_AGE, REFILL_AFTER, REFILL_SPREAD};
+use super::{ENDLESS, MAX_AGE, REFILL_AFTER, REFILL_SPREAD};
 use crate::sync::{Arc, AtomicBool, AtomicI64, Ordering};
 use crate::{Id, Verifier, verifier_matches};
 
@@ -36,6 +36,8 @@ pub(super) struct Live {
     pub(super) reported: AtomicI64,
     /// Somebody was told to read it again.
     pub(super) refilling: AtomicBool,
+    /// Somebody was told that its verifier is in use.
+    pub(super) first_use_told: AtomicBool,
 }
 
 impl Entry {
@@ -80,6 +82,14 @@ impl Live {
                 .previous
                 .as_ref()
                 .is_some_and(|previous| now < previous.1 && verifier_matches(&previous.0, verifier))
+    }
+
+    /// True for one caller, when the verifier is the present one and the previous one has no end yet.
+    pub(super) fn is_first_use(&self, verifier: &Verifier) -> bool {
+        let endless = |previous: &(Verifier, i64)| previous.1 == ENDLESS;
+        self.previous.as_deref().is_some_and(endless)
+            && verifier_matches(&self.verifier, verifier)
+            && !self.first_use_told.swap(true, Ordering::Relaxed)
     }
 
     pub(super) fn is_young(&self, now: i64) -> bool {

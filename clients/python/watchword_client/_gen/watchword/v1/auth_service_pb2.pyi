@@ -125,6 +125,22 @@ class SessionResult(_message.Message):
     error_reason: _error_reason_pb2.ErrorReason
     def __init__(self, session: _Optional[_Union[_resources_pb2.Session, _Mapping]] = ..., user: _Optional[_Union[_resources_pb2.User, _Mapping]] = ..., error_reason: _Optional[_Union[_error_reason_pb2.ErrorReason, str]] = ...) -> None: ...
 
+class RefreshSessionRequest(_message.Message):
+    __slots__ = ("session_token", "client")
+    SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    session_token: str
+    client: _resources_pb2.ClientContext
+    def __init__(self, session_token: _Optional[str] = ..., client: _Optional[_Union[_resources_pb2.ClientContext, _Mapping]] = ...) -> None: ...
+
+class RefreshSessionResponse(_message.Message):
+    __slots__ = ("session_token", "session")
+    SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session_token: str
+    session: _resources_pb2.Session
+    def __init__(self, session_token: _Optional[str] = ..., session: _Optional[_Union[_resources_pb2.Session, _Mapping]] = ...) -> None: ...
+
 class RevokeRequest(_message.Message):
     __slots__ = ("session_token",)
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]

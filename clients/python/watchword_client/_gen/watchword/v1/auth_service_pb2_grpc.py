@@ -69,6 +69,11 @@ class AuthServiceStub(object):
                 request_serializer=watchword_dot_v1_dot_auth__service__pb2.BatchValidateSessionsRequest.SerializeToString,
                 response_deserializer=watchword_dot_v1_dot_auth__service__pb2.BatchValidateSessionsResponse.FromString,
                 _registered_method=True)
+        self.RefreshSession = channel.unary_unary(
+                '/watchword.v1.AuthService/RefreshSession',
+                request_serializer=watchword_dot_v1_dot_auth__service__pb2.RefreshSessionRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_auth__service__pb2.RefreshSessionResponse.FromString,
+                _registered_method=True)
         self.Revoke = channel.unary_unary(
                 '/watchword.v1.AuthService/Revoke',
                 request_serializer=watchword_dot_v1_dot_auth__service__pb2.RevokeRequest.SerializeToString,
@@ -171,6 +176,21 @@ class AuthServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RefreshSession(self, request, context):
+        """Replaces a session's token by the one that follows it. Scope: login.
+
+        The same token gives the same next one, so that a retry after a lost answer is safe and callers
+        that refresh at once all get it. The old token is good until the new one was seen in use, and 30
+        seconds longer. Any older token of the session is one that was copied: it ends the session, for
+        whoever holds it. `auth_time` and `expire_time` do not move.
+
+        Errors: UNAUTHENTICATED SESSION_INVALID as for ValidateSession; INVALID_ARGUMENT REQUEST_INVALID
+        for a session token that is absent, empty or over 256 bytes. A retry is safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Revoke(self, request, context):
         """Ends the session of the token. Scope: login.
 
@@ -218,6 +238,11 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.BatchValidateSessions,
                     request_deserializer=watchword_dot_v1_dot_auth__service__pb2.BatchValidateSessionsRequest.FromString,
                     response_serializer=watchword_dot_v1_dot_auth__service__pb2.BatchValidateSessionsResponse.SerializeToString,
+            ),
+            'RefreshSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefreshSession,
+                    request_deserializer=watchword_dot_v1_dot_auth__service__pb2.RefreshSessionRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_auth__service__pb2.RefreshSessionResponse.SerializeToString,
             ),
             'Revoke': grpc.unary_unary_rpc_method_handler(
                     servicer.Revoke,
@@ -375,6 +400,33 @@ class AuthService(object):
             '/watchword.v1.AuthService/BatchValidateSessions',
             watchword_dot_v1_dot_auth__service__pb2.BatchValidateSessionsRequest.SerializeToString,
             watchword_dot_v1_dot_auth__service__pb2.BatchValidateSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefreshSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.AuthService/RefreshSession',
+            watchword_dot_v1_dot_auth__service__pb2.RefreshSessionRequest.SerializeToString,
+            watchword_dot_v1_dot_auth__service__pb2.RefreshSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,
