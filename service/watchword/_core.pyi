@@ -114,6 +114,7 @@ class Lane:
         *,
         callers: Sequence[tuple[bytes, bool]],
         invalid: Refusal,
+        reauthentication_needed: Refusal,
         overloaded: Refusal,
         unavailable: Refusal,
         bytes_max: int,

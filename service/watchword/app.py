@@ -19,7 +19,7 @@ from watchword.audit.refusals import Refusals
 from watchword.callers.registry import CallerRegistry
 from watchword.config import Config
 from watchword.crypto import KeyRing
-from watchword.errors import Overloaded, SessionInvalid, StorageUnavailable
+from watchword.errors import Overloaded, ReauthenticationNeeded, SessionInvalid, StorageUnavailable
 from watchword.gate import Gate, can_listen_on, unary_calls
 from watchword.jobs.audit_writer import AuditWriter
 from watchword.jobs.change_poller import ChangePoller
@@ -271,6 +271,7 @@ def _cache(
         callers,
         GateRefusals(
             invalid=status_of(SessionInvalid()),
+            reauthentication_needed=status_of(ReauthenticationNeeded()),
             overloaded=status_of(Overloaded()),
             unavailable=status_of(StorageUnavailable()),
         ),

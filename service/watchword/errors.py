@@ -5,6 +5,7 @@
     ├── RequestMalformed
     ├── OtpInvalid
     ├── SessionInvalid
+    ├── ReauthenticationNeeded
     ├── UsernameTaken
     ├── EmailTaken
     ├── UserNotFound
@@ -47,6 +48,7 @@ class Reason(StrEnum):
     STORAGE_UNAVAILABLE = "STORAGE_UNAVAILABLE"
     INTERNAL = "INTERNAL"
     RATE_LIMITED = "RATE_LIMITED"
+    REAUTHENTICATION_NEEDED = "REAUTHENTICATION_NEEDED"
 
 
 class WatchwordError(Exception):
@@ -107,6 +109,13 @@ class SessionInvalid(WatchwordError):
 
     reason = Reason.SESSION_INVALID
     message = "the session is not valid"
+
+
+class ReauthenticationNeeded(WatchwordError):
+    """The session lives, but its user proved the address too long ago for what is asked."""
+
+    reason = Reason.REAUTHENTICATION_NEEDED
+    message = "the person must prove the address again"
 
 
 class UsernameTaken(WatchwordError):

@@ -24,9 +24,12 @@ _NANOSECONDS = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateRefusals:
-    """What the gate answers on its own: no live session, no room, no database in time."""
+    """What the gate answers on its own: no live session, one whose user proved the address too long
+    ago, no room, no database in time.
+    """
 
     invalid: EncodedStatus
+    reauthentication_needed: EncodedStatus
     overloaded: EncodedStatus
     unavailable: EncodedStatus
 
@@ -51,6 +54,7 @@ class GateCache:
                 (digest, Scope.VALIDATE in caller.scopes) for digest, caller in callers.by_digest()
             ],
             invalid=_refusal(refusals.invalid),
+            reauthentication_needed=_refusal(refusals.reauthentication_needed),
             overloaded=_refusal(refusals.overloaded),
             unavailable=_refusal(refusals.unavailable),
             bytes_max=bytes_max,

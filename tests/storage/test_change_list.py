@@ -24,7 +24,9 @@ WRITES_A_CHANGE = {
     "roles.py:RoleStore.UNASSIGN": "unassign",
     "sessions.py:SessionStore.END_PREVIOUS": "first use",
     "sessions.py:SessionStore.REVOKE": "revoke",
+    "sessions.py:SessionStore.REVOKE_ALL": "revoke all",
     "sessions.py:SessionStore.REVOKE_BY_ID": "stolen",
+    "sessions.py:SessionStore.REVOKE_OTHERS": "revoke others",
     "sessions.py:SessionStore.ROTATE": "refresh",
 }
 NEEDS_NONE = {

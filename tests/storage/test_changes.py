@@ -15,7 +15,7 @@ from watchword.errors import SessionInvalid, StorageUnavailable
 from watchword.login import admin
 from watchword.login.ports import Tx
 from watchword.login.refresh import note_first_use, refresh_session
-from watchword.login.sessions import revoke
+from watchword.login.revoke import RevokeScope, revoke
 from watchword.sessions.model import Client, NewSession
 from watchword.storage.pool import Isolation
 from watchword.storage.transactions import PgDatabase
@@ -29,6 +29,7 @@ COMMIT = "COMMIT;"
 INSERT_CHANGE = "INSERT INTO changes"
 FORBID = "ALTER TABLE changes ADD CONSTRAINT forbidden CHECK (false) NOT VALID"
 ALLOW = "ALTER TABLE changes DROP CONSTRAINT IF EXISTS forbidden"
+OTHER_XMIN = "SELECT xmin::text FROM sessions WHERE revoke_time IS NOT NULL"
 SESSION_XMIN = "SELECT xmin::text FROM sessions"
 COLUMNS = "slot, kind, user_id, session_id, role, epoch, version, revoked"
 
@@ -51,10 +52,14 @@ class World:
         """The user's version."""
         return await self.sql.fetchval("SELECT version FROM users WHERE id = $1", self.user.id)
 
-    async def revoke(self, session: MintedSession | None = None) -> int:
+    async def revoke(
+        self, session: MintedSession | None = None, target: RevokeScope | None = None
+    ) -> int:
         """Revoke by a caller `tests`."""
         token = (session or self.session).token.reveal()
-        revoked = await revoke(login_context(self.database), token, caller="tests")
+        target = RevokeScope.THIS if target is None else target
+        context = login_context(self.database)
+        revoked = await revoke(context, token, target=target, caller="tests")
         return revoked.count
 
     async def refresh(self) -> bool:
@@ -110,6 +115,12 @@ async def hold(world: World) -> None:
     )
 
 
+async def one_more(world: World) -> None:
+    """The user has another session."""
+    await world.database.run_statement(lambda tx: stored_session(tx, world.user))
+    await world.sql.execute("UPDATE sessions SET epoch = 3")
+
+
 async def replace_secret(world: World) -> None:
     """The session has another secret by now, and the first one is not even the previous."""
     await world.sql.execute("UPDATE sessions SET verifier = $1, generation = 2", bytes(32))
@@ -137,6 +148,7 @@ class Scenario:
     revoked: bool = False
     # Whether the second time is answered like the first.
     same_again: bool = False
+    epoch: int = 3
 
     def change(self, world: World) -> tuple[object, ...]:
         """The one change that it leaves."""
@@ -144,11 +156,21 @@ class Scenario:
         if self.kind == "role":
             return (0, "role", None, None, "new", None, None, False)
         ended = world.session.session_id if self.kind == "session" else None
-        return (slot_of(id), self.kind, id, ended, None, 3, 41, self.revoked)
+        return (slot_of(id), self.kind, id, ended, None, self.epoch, 41, self.revoked)
 
 
 SCENARIOS = {
     "revoke": Scenario(lambda w: w.revoke(), 1, "session", SESSION_XMIN, revoked=True),
+    "revoke others": Scenario(
+        lambda w: w.revoke(target=RevokeScope.OTHERS), 1, "user", OTHER_XMIN, one_more
+    ),
+    "revoke all": Scenario(
+        lambda w: w.revoke(target=RevokeScope.ALL),
+        1,
+        "user",
+        "SELECT xmin::text FROM users",
+        epoch=4,
+    ),
     "refresh": Scenario(lambda w: w.refresh(), True, "session", SESSION_XMIN, same_again=True),
     "stolen": Scenario(
         lambda w: w.refresh(),

@@ -5,6 +5,7 @@ Each function's parameters are those of the method that `AsyncClient` and `Clien
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
@@ -87,14 +88,20 @@ def verify_otp(
 
 
 def validate_session(
-    session_token: str, *, min_change_token: str = ""
+    session_token: str,
+    *,
+    min_change_token: str = "",
+    max_auth_age: timedelta | None = None,
 ) -> Call[pb.ValidateSessionResponse]:
     """Answers whose session it is; SessionInvalid when it is not live.
 
-    With the `change_token` of an earlier answer, this one is at least as new as that change.
+    With the `change_token` of an earlier answer, this one is at least as new as that change. With
+    a `max_auth_age`, ReauthenticationNeeded when the person proved the address longer ago.
     """
     request = pb.ValidateSessionRequest(
-        session_token=session_token, min_change_token=min_change_token
+        session_token=session_token,
+        min_change_token=min_change_token,
+        max_auth_age=max_auth_age,
     )
     return Call("ValidateSession", request, pb.ValidateSessionResponse)
 
@@ -121,9 +128,18 @@ def refresh_session(
     return Call("RefreshSession", request, pb.RefreshSessionResponse)
 
 
-def revoke(session_token: str) -> Call[pb.RevokeResponse]:
-    """Ends the session; a dead token counts 0 and is no error."""
-    return Call("Revoke", pb.RevokeRequest(session_token=session_token), pb.RevokeResponse)
+def revoke(
+    session_token: str,
+    *,
+    scope: pb.RevokeScope | None = None,
+    session_id: str | None = None,
+) -> Call[pb.RevokeResponse]:
+    """Ends the session, or others of its user; a dead token counts 0 and is no error.
+
+    By `scope`, `REVOKE_SCOPE_OTHERS` or `REVOKE_SCOPE_ALL`, or one by its `session_id`.
+    """
+    request = pb.RevokeRequest(session_token=session_token, scope=scope, session_id=session_id)
+    return Call("Revoke", request, pb.RevokeResponse)
 
 
 def get_roles(

@@ -4,6 +4,7 @@
     ├── RequestInvalid          `violations`, every field that is wrong
     ├── OtpInvalid
     ├── SessionInvalid          the person must sign in again
+    ├── ReauthenticationNeeded  the person must prove the address again, for this only
     ├── UsernameTaken, EmailTaken, UserNotFound, ChallengeClosed
     ├── CallerRefused           this program's service key, not the person, is refused
     ├── RateLimited             `retry_after`; metadata's `limit` says whose
@@ -75,6 +76,10 @@ class SessionInvalid(WatchwordError):
     """The session is not live; the person must sign in again."""
 
 
+class ReauthenticationNeeded(WatchwordError):
+    """The session lives, but the person must prove the address again for this."""
+
+
 class UsernameTaken(WatchwordError):
     """The username is owned or held by somebody else."""
 
@@ -112,6 +117,7 @@ _BY_REASON: dict[str, type[WatchwordError]] = {
     "REQUEST_MALFORMED": RequestInvalid,
     "OTP_INVALID": OtpInvalid,
     "SESSION_INVALID": SessionInvalid,
+    "REAUTHENTICATION_NEEDED": ReauthenticationNeeded,
     "USERNAME_TAKEN": UsernameTaken,
     "EMAIL_TAKEN": EmailTaken,
     "USER_NOT_FOUND": UserNotFound,

@@ -12,7 +12,7 @@ use crate::lane::{Lane, Moment, is_young};
 use crate::message::{self, Batch, Parts};
 use crate::misses::Reading;
 use crate::refusal::Refusal;
-use crate::request;
+use crate::request::{self, ValidateSession};
 use crate::route::Check;
 
 /// What can be said of a check without waiting.
@@ -29,8 +29,8 @@ pub(crate) enum Answer {
 
 /// What was read of a check that waits for the database.
 pub(crate) enum Missing {
-    /// About one session.
-    One(Check, PresentedSession),
+    /// About one session, whose user may have to have proved the address not so long ago.
+    One(Check, PresentedSession, Option<i64>),
     Many(MissingMany),
 }
 
@@ -60,7 +60,9 @@ pub(crate) async fn after_read(
     let answer = async {
         match missing {
             // A read that begins now knows every change that has a token.
-            Missing::One(check, presented) => Some(read_one(check, presented, lane).await),
+            Missing::One(check, presented, max_auth_age) => {
+                Some(read_one(check, presented, max_auth_age, lane).await)
+            }
             Missing::Many(missing) => read_many(missing, lane).await,
         }
     };
@@ -70,21 +72,31 @@ pub(crate) async fn after_read(
 }
 
 fn one_at_once(check: Check, body: &[u8], lane: &Lane) -> Option<Answer> {
-    let (presented, changes) = one_session(check, body, lane)?;
+    let OneSession {
+        presented,
+        changes,
+        max_auth_age,
+    } = one_session(check, body, lane)?;
     let refused = || Answer::Refused(lane.refusals.invalid.clone());
     let Some(presented) = presented else {
         return Some(refused());
     };
     let found = lane.within_lease(|moment| {
         Some(lane.look_up(&presented, moment, |hit| {
-            knows(hit, &changes).then(|| write(check, hit.into(), moment.as_of))
+            knows(hit, &changes).then(|| {
+                let recent = is_recent(hit.auth_time, moment.now(), max_auth_age);
+                recent.then(|| write(check, hit.into(), moment.as_of))
+            })
         }))
     });
     Some(match found {
-        Some(LookUp::Hit(Some(answer))) => Answer::Ready(answer),
+        Some(LookUp::Hit(Some(Some(answer)))) => Answer::Ready(answer),
+        Some(LookUp::Hit(Some(None))) => {
+            Answer::Refused(lane.refusals.reauthentication_needed.clone())
+        }
         Some(LookUp::Dead) => refused(),
         Some(LookUp::Hit(None) | LookUp::Miss) | None => {
-            Answer::Missing(Missing::One(check, presented))
+            Answer::Missing(Missing::One(check, presented, max_auth_age))
         }
     })
 }
@@ -92,6 +104,7 @@ fn one_at_once(check: Check, body: &[u8], lane: &Lane) -> Option<Answer> {
 async fn read_one(
     check: Check,
     presented: PresentedSession,
+    max_auth_age: Option<i64>,
     lane: &Lane,
 ) -> Result<Vec<u8>, Refusal> {
     let readings = lane.read(&[presented]).await?;
@@ -99,29 +112,48 @@ async fn read_one(
         return Err(lane.refusals.unavailable.clone());
     };
     match reading.live() {
+        Some(_) if !is_recent(reading.auth_time(), reading.as_of, max_auth_age) => {
+            Err(lane.refusals.reauthentication_needed.clone())
+        }
         Some(parts) => Ok(write(check, parts, reading.as_of)),
         None => Err(lane.refusals.invalid.clone()),
     }
 }
 
-/// Reads a request about one session: None of a token that was not minted here, and the changes
-/// that the answer has to have in it.
-fn one_session(
-    check: Check,
-    body: &[u8],
-    lane: &Lane,
-) -> Option<(Option<PresentedSession>, Vec<KnownChange>)> {
+/// What a request about one session asks.
+struct OneSession {
+    /// None of a token that was not minted here.
+    presented: Option<PresentedSession>,
+    /// What the answer has to have in it.
+    changes: Vec<KnownChange>,
+    max_auth_age: Option<i64>,
+}
+
+fn one_session(check: Check, body: &[u8], lane: &Lane) -> Option<OneSession> {
     let message = request::message_of(body)?;
-    let (token, changes) = if check == Check::Roles {
-        (request::get_roles(message)?, None)
+    let asked = if check == Check::Roles {
+        ValidateSession {
+            token: request::get_roles(message)?,
+            changes: None,
+            max_auth_age: None,
+        }
     } else {
         request::validate_session(message)?
     };
-    let changes = match changes {
+    let changes = match asked.changes {
         Some(changes) => lane.keys.parse_change_token(changes)?,
         None => Vec::new(),
     };
-    Some((lane.keys.parse_session_token(token), changes))
+    Some(OneSession {
+        presented: lane.keys.parse_session_token(asked.token),
+        changes,
+        max_auth_age: asked.max_auth_age,
+    })
+}
+
+/// Whether the user proved the address no longer ago than asked; microseconds.
+fn is_recent(auth_time: i64, now: i64, max_auth_age: Option<i64>) -> bool {
+    max_auth_age.is_none_or(|age| now.saturating_sub(auth_time) <= age)
 }
 
 fn write(check: Check, parts: Parts<'_>, as_of: i64) -> Vec<u8> {

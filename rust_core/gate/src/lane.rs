@@ -49,6 +49,12 @@ pub(crate) struct Moment {
     pub(crate) as_of: i64,
 }
 
+impl Moment {
+    pub(crate) fn now(self) -> i64 {
+        self.now
+    }
+}
+
 impl Lane {
     /// A lane without a lease: everything is a miss before the first poll.
     ///

@@ -27,12 +27,18 @@ pub(crate) struct Reading {
 }
 
 struct Messages {
+    auth_time: i64,
     session: Box<[u8]>,
     user: Box<[u8]>,
     roles: Box<[u8]>,
 }
 
 impl Reading {
+    /// When the user of a live session last proved control of the address.
+    pub(crate) fn auth_time(&self) -> i64 {
+        self.live.as_ref().map_or(i64::MIN, |live| live.auth_time)
+    }
+
     pub(crate) fn live(&self) -> Option<Parts<'_>> {
         self.live.as_ref().map(|messages| Parts {
             session: &messages.session,
@@ -187,6 +193,7 @@ impl Turn {
     /// What to tell of a session that was found live at `as_of`, a time of the database.
     pub(crate) fn found(&self, fill: &Fill<'_>, as_of: i64) -> Outcome {
         let messages = Messages {
+            auth_time: fill.session.auth_time,
             session: fill.session.message.into(),
             user: fill.user.message.into(),
             roles: fill.user.roles.into(),

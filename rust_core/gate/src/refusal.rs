@@ -60,6 +60,8 @@ fn ascii(printable: String) -> HeaderValue {
 pub struct Refusals {
     /// The token is that of no live session.
     pub invalid: Refusal,
+    /// The session lives, but its user proved the address too long ago.
+    pub reauthentication_needed: Refusal,
     /// There is no room; to be asked again later.
     pub overloaded: Refusal,
     /// The database did not answer in time.

@@ -14,8 +14,25 @@ const TOKEN_BYTES_MAX: usize = 256;
 /// Tags of length-delimited fields (protobuf encoding): the number shifted by 3, and type 2.
 const SESSION_TOKEN: u8 = 1 << 3 | 2;
 const MIN_CHANGE_TOKEN: u8 = 2 << 3 | 2;
+const MAX_AUTH_AGE: u8 = 3 << 3 | 2;
 const SESSION_TOKENS: u8 = 1 << 3 | 2;
 const ROLES_SESSION_TOKEN: u8 = 2 << 3 | 2;
+
+/// Fields of google.protobuf.Duration, varints.
+const SECONDS: u8 = 1 << 3;
+const NANOS: u8 = 2 << 3;
+/// About 10,000 years, as google.protobuf.Duration has it.
+const SECONDS_MAX: u64 = 315_576_000_000;
+const NANOS_OF_SECOND: u64 = 1_000_000_000;
+
+/// What a `ValidateSessionRequest` asks.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ValidateSession<'a> {
+    pub(crate) token: &'a str,
+    pub(crate) changes: Option<&'a str>,
+    /// Microseconds.
+    pub(crate) max_auth_age: Option<i64>,
+}
 
 /// Finds the message of a body that is one uncompressed message.
 pub(crate) fn message_of(body: &[u8]) -> Option<&[u8]> {
@@ -27,14 +44,55 @@ pub(crate) fn message_of(body: &[u8]) -> Option<&[u8]> {
     (length == message.len()).then_some(message)
 }
 
-/// Reads a `ValidateSessionRequest`: the token and, if there is one, the change token.
-pub(crate) fn validate_session(message: &[u8]) -> Option<(&str, Option<&str>)> {
-    let (token, rest) = text(message, SESSION_TOKEN)?;
-    if rest.is_empty() {
-        return Some((token, None));
+/// Reads a `ValidateSessionRequest`.
+pub(crate) fn validate_session(message: &[u8]) -> Option<ValidateSession<'_>> {
+    let (token, mut rest) = text(message, SESSION_TOKEN)?;
+    let mut changes = None;
+    if rest.first() == Some(&MIN_CHANGE_TOKEN) {
+        let (change_token, after) = text(rest, MIN_CHANGE_TOKEN)?;
+        (changes, rest) = (Some(change_token), after);
     }
-    let (change_token, rest) = text(rest, MIN_CHANGE_TOKEN)?;
-    rest.is_empty().then_some((token, Some(change_token)))
+    let mut max_auth_age = None;
+    if rest.first() == Some(&MAX_AUTH_AGE) {
+        let (value, after) = field(rest, MAX_AUTH_AGE)?;
+        (max_auth_age, rest) = (Some(duration(value)?), after);
+    }
+    rest.is_empty().then_some(ValidateSession {
+        token,
+        changes,
+        max_auth_age,
+    })
+}
+
+/// Reads a google.protobuf.Duration that is not below zero, in microseconds.
+fn duration(message: &[u8]) -> Option<i64> {
+    let (seconds, rest) = number(message, SECONDS)?;
+    let (nanos, rest) = number(rest, NANOS)?;
+    if !rest.is_empty() || seconds > SECONDS_MAX || nanos >= NANOS_OF_SECOND {
+        return None;
+    }
+    let micros = seconds
+        .checked_mul(1_000_000)?
+        .checked_add(nanos.checked_div(1_000)?)?;
+    i64::try_from(micros).ok()
+}
+
+/// Reads a varint field that has this tag, 0 if it is not there; gives what follows it, too.
+fn number(message: &[u8], tag: u8) -> Option<(u64, &[u8])> {
+    let Some(mut rest) = message.strip_prefix(&[tag]) else {
+        return Some((0, message));
+    };
+    let mut value = 0_u64;
+    // What takes more is below zero or too much.
+    for shift in [0, 7, 14, 21, 28, 35] {
+        let (byte, after) = rest.split_first()?;
+        rest = after;
+        value |= u64::from(byte & 0x7f) << shift;
+        if *byte < 0x80 {
+            return Some((value, rest));
+        }
+    }
+    None
 }
 
 /// Reads a `GetRolesRequest` that asks by session token.
@@ -57,13 +115,19 @@ pub(crate) fn batch_validate_sessions(message: &[u8]) -> Option<Vec<&str>> {
 
 /// Reads a text field that has this tag; gives what follows it, too.
 fn text(message: &[u8], tag: u8) -> Option<(&str, &[u8])> {
-    let (first, rest) = message.split_first()?;
-    let (length, rest) = length(rest)?;
-    if *first != tag || !(1..=TOKEN_BYTES_MAX).contains(&length) {
+    let (value, rest) = field(message, tag)?;
+    if !(1..=TOKEN_BYTES_MAX).contains(&value.len()) {
         return None;
     }
-    let (value, rest) = rest.split_at_checked(length)?;
     Some((std::str::from_utf8(value).ok()?, rest))
+}
+
+/// Reads a length-delimited field that has this tag.
+fn field(message: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let (first, rest) = message.split_first()?;
+    let (length, rest) = length(rest)?;
+    (*first == tag).then_some(())?;
+    rest.split_at_checked(length)
 }
 
 /// Reads a length of one or two bytes, in its shortest form.
@@ -125,9 +189,28 @@ mod tests {
     #[test]
     fn plain_requests_are_read() {
         let long = "x".repeat(200);
-        assert_eq!(validate_session(b"\x0a\x04ww_x"), Some(("ww_x", None)));
+        let asked = |changes, max_auth_age| {
+            Some(ValidateSession {
+                token: "ww_x",
+                changes,
+                max_auth_age,
+            })
+        };
+        assert_eq!(validate_session(b"\x0a\x04ww_x"), asked(None, None));
         let both = [field(0x0a, b"ww_x"), field(0x12, long.as_bytes())].concat();
-        assert_eq!(validate_session(&both), Some(("ww_x", Some(&*long))));
+        assert_eq!(validate_session(&both), asked(Some(&*long), None));
+        for (age, micros) in [
+            (&b""[..], 0),
+            (b"\x08\xd8\x04", 600_000_000),
+            (b"\x10\xd0\x0f", 2),
+            (b"\x08\x01\x10\xd0\x0f", 1_000_002),
+            (b"\x08\x80\xbc\xae\xce\x97\x09", 315_576_000_000_000_000),
+        ] {
+            let aged = [field(0x0a, b"ww_x"), field(0x1a, age)].concat();
+            assert_eq!(validate_session(&aged), asked(None, Some(micros)));
+            let all = [both.clone(), field(0x1a, age)].concat();
+            assert_eq!(validate_session(&all), asked(Some(&*long), Some(micros)));
+        }
         assert_eq!(get_roles(b"\x12\x04ww_x"), Some("ww_x"));
         let tokens = [field(0x0a, b"ww_x"), field(0x0a, long.as_bytes())].concat();
         assert_eq!(batch_validate_sessions(&tokens), Some(vec!["ww_x", &*long]));
@@ -154,6 +237,13 @@ mod tests {
             b"\x0a\x02\xff\xfe",
             b"\x0a\x04ww_x\x12\x00",
             b"\x0a\x04ww_x\x1a\x01a",
+            b"\x0a\x04ww_x\x1a\x02\x10\x01\x08\x01",
+            b"\x0a\x04ww_x\x1a\x02\x08\x80",
+            b"\x0a\x04ww_x\x1a\x06\x10\x80\x94\xeb\xdc\x03",
+            b"\x0a\x04ww_x\x1a\x07\x08\x81\xbc\xae\xce\x97\x09",
+            b"\x0a\x04ww_x\x1a\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+            b"\x0a\x04ww_x\x1a\x00\x12\x01a",
+            b"\x0a\x04ww_x\x1a\x00\x1a\x00",
             b"\x12\x01a\x0a\x04ww_x",
             &long,
             &twice,

@@ -83,12 +83,13 @@ const OVER: &str = "the turn is over";
 impl Lane {
     #[new]
     #[pyo3(signature = (
-        keys, *, callers, invalid, overloaded, unavailable, bytes_max, idle_us, report_every_us
+        keys, *, callers, invalid, reauthentication_needed, overloaded, unavailable, bytes_max, idle_us, report_every_us
     ))]
     fn new(
         keys: &KeyRing,
         callers: Vec<(Vec<u8>, bool)>,
         invalid: &Refusal,
+        reauthentication_needed: &Refusal,
         overloaded: &Refusal,
         unavailable: &Refusal,
         bytes_max: usize,
@@ -103,6 +104,7 @@ impl Lane {
             callers: callers?,
             refusals: Refusals {
                 invalid: invalid.0.clone(),
+                reauthentication_needed: reauthentication_needed.0.clone(),
                 overloaded: overloaded.0.clone(),
                 unavailable: unavailable.0.clone(),
             },

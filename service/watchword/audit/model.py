@@ -33,6 +33,9 @@ class Action(StrEnum):
     # The account was made by it.
     FIRST_SIGN_IN = "first_sign_in"
     REVOKE = "revoke"
+    # `count` sessions of the user: all but one, or all.
+    REVOKE_OTHERS = "revoke_others"
+    REVOKE_ALL = "revoke_all"
     # By Watchword itself, since a secret that was replaced came back.
     END_STOLEN_SESSION = "end_stolen_session"
     CREATE_ROLE = "create_role"
@@ -92,7 +95,8 @@ class Event:
 
     `actor` is a caller's name, CLI or UNKNOWN_CALLER, and None where nobody asked; `user_id` is the
     account that acted or was changed; the `client_` fields are what the caller said of the end
-    user. In an event that stands for `count` refusals, what they do not share is None.
+    user. An event stands for `count` refusals, of which what they do not share is None, or for the
+    end of `count` sessions.
     """
 
     id: UUID

@@ -9,7 +9,7 @@ from uuid import UUID
 from watchword.audit.model import Action, Event, Outcome, Target, TargetKind
 from watchword.crypto import new_id, slot_of, slot_of_subject
 from watchword.otp.level import CodeLevel
-from watchword.sessions.model import Client, Session
+from watchword.sessions.model import Client, EndedSessions, Session
 
 
 def signed_in(session: Session, *, client: Client, first: bool) -> Event:
@@ -48,6 +48,17 @@ def revoked(session_id: UUID, user_id: UUID, *, caller: str) -> Event:
         actor=caller,
         user_id=user_id,
         target=Target(TargetKind.SESSION, str(session_id)),
+    )
+
+
+def revoked_many(action: Action, ended: EndedSessions, *, caller: str) -> Event:
+    """The event of the end of several sessions of a user."""
+    return Event(
+        id=new_id(slot_of(ended.user_id)),
+        action=action,
+        actor=caller,
+        user_id=ended.user_id,
+        count=ended.count,
     )
 
 

@@ -7,7 +7,7 @@ as new, from the database if need be.
 from watchword.changes.model import Change, ChangeKind, UserVersion
 from watchword.crypto import KeyRing, KnownChange, KnownKind, new_id, slot_of
 from watchword.errors import RequestInvalid, Violation
-from watchword.sessions.model import ChangedSession
+from watchword.sessions.model import ChangedSession, EndedSessions
 
 
 def session_changed(changed: ChangedSession) -> Change:
@@ -29,6 +29,11 @@ def session_revoked(ended: ChangedSession) -> Change:
         session_id=ended.id,
         revoked=True,
     )
+
+
+def sessions_ended(ended: EndedSessions) -> Change:
+    """The change of a user of whom several sessions were ended."""
+    return user_changed(UserVersion(ended.user_id, ended.user_epoch, ended.user_version))
 
 
 def user_changed(user: UserVersion) -> Change:

@@ -1,4 +1,4 @@
-"""ValidateSession, Revoke and GetRoles: what a token is asked for.
+"""ValidateSession, BatchValidateSessions and GetRoles: what a token is asked for.
 
 One look-up decides whether a session is live, LiveSessionStore: of one, of many, and for the gate,
 which compares the secrets itself.
@@ -6,16 +6,18 @@ which compares the secrets itself.
 
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, TypeVar
 from uuid import UUID
 
-from watchword.audit.model import Event
 from watchword.changes.clock import boottime_ns
-from watchword.changes.model import Change
 from watchword.crypto import PresentedSession
-from watchword.errors import SessionInvalid, StorageUnavailable, UserNotFound
-from watchword.login import auditing, changes
+from watchword.errors import (
+    ReauthenticationNeeded,
+    SessionInvalid,
+    StorageUnavailable,
+    UserNotFound,
+)
 from watchword.login.context import LoginContext
 from watchword.login.ports import LiveSession, Tx
 from watchword.roles.model import Grants
@@ -26,8 +28,11 @@ T = TypeVar("T")
 AGE_MAX_NS: Final = 1_000_000_000
 
 
-async def live_session(ctx: LoginContext, token: str) -> LiveSession:
-    """Returns the token's session, user and grants of this moment; raises SessionInvalid.
+async def live_session(
+    ctx: LoginContext, token: str, *, max_auth_age: timedelta | None = None
+) -> LiveSession:
+    """Returns the token's session, user and grants of this moment; raises SessionInvalid, and
+    ReauthenticationNeeded when the user proved the address longer ago than `max_auth_age`.
 
     A token that was not minted here is refused by its tag, without a statement.
     """
@@ -43,6 +48,8 @@ async def live_session(ctx: LoginContext, token: str) -> LiveSession:
     live = _verified(ctx, presented, found)
     if live is None:
         raise SessionInvalid
+    if max_auth_age is not None and live.as_of_time - live.session.auth_time > max_auth_age:
+        raise ReauthenticationNeeded
     return live
 
 
@@ -112,45 +119,6 @@ def _verified(
         ctx.first_uses.add(found.session.id, found.secrets.verifier)
     ctx.last_seen.note(found.session.id, stored=found.last_seen_time, seen=seen)
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Revoked:
-    """How many sessions were ended, and the change token of that; empty for none."""
-
-    count: int
-    change_token: str
-
-
-_NOTHING_REVOKED = Revoked(0, "")
-
-
-async def revoke(ctx: LoginContext, token: str, *, caller: str) -> Revoked:
-    """Ends the token's session, if there is one to end (RFC 7009 2.2)."""
-    presented = ctx.keys.parse_session_token(token)
-    if presented is None:
-        return _NOTHING_REVOKED
-
-    async def transaction(tx: Tx) -> tuple[Event, Change] | None:
-        ended = await tx.sessions.revoke(presented.session_id, verifier=presented.verifier)
-        if ended is None:
-            return None
-        event = auditing.revoked(ended.id, ended.user_id, caller=caller)
-        change = changes.session_revoked(ended)
-        await tx.audit.put(event)
-        await tx.changes.put(change)
-        return event, change
-
-    async def committed(tx: Tx, written: tuple[Event, Change] | None) -> bool:
-        return written is None or await tx.audit.exists(written[0].id)
-
-    written = await ctx.database.run_tx(transaction, committed=committed)
-    if written is None:
-        return _NOTHING_REVOKED
-    if ctx.cache is not None:
-        # Here it counts before the answer; at the other replicas with their next poll.
-        ctx.cache.apply(written[1])
-    return Revoked(1, changes.token_of(ctx.keys, written[1]))
 
 
 async def roles_of_user(ctx: LoginContext, user_id: UUID) -> tuple[Grants, datetime]:

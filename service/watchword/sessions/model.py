@@ -84,6 +84,16 @@ class Rotation:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedSessions:
+    """How many live sessions of a user were just ended, and what the user has come to by that."""
+
+    count: int
+    user_id: UUID
+    user_epoch: int
+    user_version: int
+
+
+@dataclass(frozen=True, slots=True)
 class ChangedSession:
     """A session that was just ended or got a new secret, and what its user has come to by that."""
 

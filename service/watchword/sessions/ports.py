@@ -5,7 +5,14 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from watchword.sessions.model import ChangedSession, Client, NewSession, Rotation, Session
+from watchword.sessions.model import (
+    ChangedSession,
+    Client,
+    EndedSessions,
+    NewSession,
+    Rotation,
+    Session,
+)
 
 
 class SessionStore(Protocol):
@@ -29,6 +36,12 @@ class SessionStore(Protocol):
 
     async def revoke_by_id(self, session_id: UUID, *, user_id: UUID) -> ChangedSession | None:
         """Ends a session of this user for good, whatever its secret; None when it was not live."""
+
+    async def revoke_others(self, user_id: UUID, *, spared: UUID) -> EndedSessions | None:
+        """Ends all sessions of a user but one, and raises the version; None when none is live."""
+
+    async def revoke_all(self, user_id: UUID) -> EndedSessions:
+        """Raises the user's epoch, below which all sessions are dead."""
 
     async def end_previous(
         self, session_id: UUID, *, verifier: bytes, overlap: timedelta

@@ -10,6 +10,7 @@ from watchword.crypto import slot_of
 from watchword.sessions.model import (
     ChangedSession,
     Client,
+    EndedSessions,
     NewSession,
     Rotation,
     Secrets,
@@ -184,6 +185,61 @@ class SessionStore:
             self.REVOKE_BY_ID, slot_of(session_id), session_id, user_id
         )
         return _changed(session_id, row)
+
+    # $1 slot, $2 user id, $3 the session that is spared. No row when there is no other.
+    REVOKE_OTHERS = """
+        WITH raised AS (
+            UPDATE users AS u
+            SET version = u.version + 1
+            WHERE u.slot = $1 AND u.id = $2
+              AND EXISTS (
+                  SELECT 1
+                  FROM sessions AS o
+                  WHERE o.slot = $1 AND o.user_id = $2 AND o.id <> $3
+                    AND o.revoke_time IS NULL AND o.expire_time > now()
+                    AND o.epoch >= u.auth_epoch
+              )
+            RETURNING u.id, u.auth_epoch, u.version
+        ), ended AS (
+            UPDATE sessions AS s
+            SET revoke_time = now()
+            FROM raised
+            WHERE s.slot = $1 AND s.user_id = raised.id AND s.id <> $3
+              AND s.revoke_time IS NULL AND s.expire_time > now() AND s.epoch >= raised.auth_epoch
+            RETURNING s.id
+        )
+        SELECT raised.id, raised.auth_epoch, raised.version,
+               (SELECT count(*) FROM ended) AS ended
+        FROM raised
+    """
+
+    async def revoke_others(self, user_id: UUID, *, spared: UUID) -> EndedSessions | None:
+        row = await self._connection.fetchrow(self.REVOKE_OTHERS, slot_of(user_id), user_id, spared)
+        if row is None:
+            return None
+        return EndedSessions(row["ended"], row["id"], row["auth_epoch"], row["version"])
+
+    # $1 slot, $2 user id. Sessions below the epoch are dead, those of sign-ins under way as well.
+    REVOKE_ALL = """
+        WITH raised AS (
+            UPDATE users AS u
+            SET auth_epoch = u.auth_epoch + 1, version = u.version + 1
+            WHERE u.slot = $1 AND u.id = $2
+            RETURNING u.id, u.auth_epoch, u.version
+        )
+        SELECT raised.id, raised.auth_epoch, raised.version,
+               (SELECT count(*)
+                FROM sessions AS s
+                WHERE s.slot = $1 AND s.user_id = $2
+                  AND s.revoke_time IS NULL AND s.expire_time > now()
+                  AND s.epoch >= raised.auth_epoch - 1) AS ended
+        FROM raised
+    """
+
+    async def revoke_all(self, user_id: UUID) -> EndedSessions:
+        row = await self._connection.fetchrow(self.REVOKE_ALL, slot_of(user_id), user_id)
+        assert row is not None  # the user of a live session, by its foreign key
+        return EndedSessions(row["ended"], row["id"], row["auth_epoch"], row["version"])
 
     # $1 slot, $2 id, $3 verifier of the present secret, $4 how long the one before goes on
     END_PREVIOUS = """

@@ -9,6 +9,7 @@ from watchword.login import changes, sessions
 from watchword.login.context import LoginContext
 from watchword.login.refresh import refresh_session
 from watchword.login.register import RegisterCommand, register
+from watchword.login.revoke import RevokeScope, revoke
 from watchword.login.send_otp import SendOtpCommand, send_otp
 from watchword.login.verify_otp import VerifyOtpCommand, verify_otp
 from watchword.sessions.model import Client
@@ -18,6 +19,12 @@ from watchword.transport.validation import check
 from watchword.users.model import EmailAddress
 from watchword_client._gen.watchword.v1 import auth_service_pb2 as pb
 
+_SCOPES = {
+    pb.REVOKE_SCOPE_UNSPECIFIED: RevokeScope.THIS,
+    pb.REVOKE_SCOPE_THIS: RevokeScope.THIS,
+    pb.REVOKE_SCOPE_OTHERS: RevokeScope.OTHERS,
+    pb.REVOKE_SCOPE_ALL: RevokeScope.ALL,
+}
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["AuthService"].full_name
 
 
@@ -105,7 +112,9 @@ class AuthService:
         values = check(request)
         # Whatever it names is satisfied: the answer is read from the database.
         changes.known_changes(self._ctx.keys, values["min_change_token"])
-        live = await sessions.live_session(self._ctx, values["session_token"])
+        live = await sessions.live_session(
+            self._ctx, values["session_token"], max_auth_age=values["max_auth_age"]
+        )
         return pb.ValidateSessionResponse(
             session=convert.session(live.session),
             user=convert.user(live.user, live.grants),
@@ -133,8 +142,10 @@ class AuthService:
         )
 
     async def revoke(self, request: pb.RevokeRequest, caller: str) -> pb.RevokeResponse:
-        token = check(request)["session_token"]
-        revoked = await sessions.revoke(self._ctx, token, caller=caller)
+        values = check(request)
+        target = values.get("session_id") or _SCOPES[request.scope]
+        token = values["session_token"]
+        revoked = await revoke(self._ctx, token, target=target, caller=caller)
         return pb.RevokeResponse(revoked_count=revoked.count, change_token=revoked.change_token)
 
     async def get_roles(self, request: pb.GetRolesRequest, _caller: str) -> pb.GetRolesResponse:

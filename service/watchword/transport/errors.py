@@ -37,6 +37,7 @@ CODES: dict[Reason, grpc.StatusCode] = {
     Reason.STORAGE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,
     Reason.RATE_LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.REAUTHENTICATION_NEEDED: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 INTERNAL_MESSAGE = "an internal error; the server's log has it under the request id"

@@ -7,10 +7,12 @@ beside it is what the proto's comment promises; tests/unit/transport compares th
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from watchword.crypto import PresentedCode, Secret, parse_code
@@ -24,6 +26,9 @@ CODE_MAX = 64
 UUID_MAX = 36
 LOCALE_MAX = 35
 SESSION_TOKENS_MAX = 256
+# google.protobuf.Duration's range: about 10,000 years.
+SECONDS_MAX = 315_576_000_000
+NANOS_OF_SECOND = 1_000_000_000
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -112,10 +117,13 @@ RULES: dict[str, Rule] = {
     "BatchValidateSessionsRequest.session_tokens": _SESSION_TOKEN,
     "RefreshSessionRequest.session_token": _SESSION_TOKEN,
     "RevokeRequest.session_token": _SESSION_TOKEN,
+    "RevokeRequest.session_id": _ID,
     "GetRolesRequest.user_id": _ID,
     "GetRolesRequest.session_token": _SESSION_TOKEN,
 }
 
+# Choices that may be left open.
+OPTIONAL_ONEOFS = frozenset({"RevokeRequest.target"})
 # How many texts a list must have at least and may have at most.
 LISTS: dict[str, tuple[int, int]] = {
     "BatchValidateSessionsRequest.session_tokens": (1, SESSION_TOKENS_MAX),
@@ -125,8 +133,9 @@ MEMBERS_NAMED_MAX = 20
 
 
 def check(request: Message) -> dict[str, Any]:
-    """Returns what every text field says, by its path (`client.ip`); unset oneof members lack,
-    and lists: their members are checked and stay as they are.
+    """Returns what every text field says, by its path (`client.ip`), and every enumeration and
+    duration, which is None when it is not set; unset oneof members lack, and lists: their members
+    are checked and stay as they are.
 
     Raises RequestInvalid with every field that is wrong; of a list its number of members, or the
     first MEMBERS_NAMED_MAX that are wrong. A oneof is named by its own name when no member is set.
@@ -134,7 +143,8 @@ def check(request: Message) -> dict[str, Any]:
     values: dict[str, Any] = {}
     violations: list[Violation] = []
     for oneof in request.DESCRIPTOR.oneofs:
-        if request.WhichOneof(oneof.name) is None:
+        name = f"{request.DESCRIPTOR.name}.{oneof.name}"
+        if request.WhichOneof(oneof.name) is None and name not in OPTIONAL_ONEOFS:
             members = ", ".join(f"`{field.name}`" for field in oneof.fields)
             violations.append(Violation(oneof.name, f"is required: set one of {members}"))
     for path, rule, text in _texts(request, prefix=""):
@@ -143,12 +153,30 @@ def check(request: Message) -> dict[str, Any]:
         except ValueRejected as error:
             violations.append(Violation(path, str(error)))
     for field in request.DESCRIPTOR.fields:
+        value = getattr(request, field.name)
         if field.is_repeated:
             name = f"{request.DESCRIPTOR.name}.{field.name}"
-            violations += _members(name, field.name, getattr(request, field.name))
+            violations += _members(name, field.name, value)
+        elif field.enum_type is not None:
+            values[field.name] = value
+            if value not in field.enum_type.values_by_number:
+                names = ", ".join(one.name for one in field.enum_type.values)
+                violations.append(Violation(field.name, f"must be one of {names}"))
+        elif isinstance(value, Duration):
+            try:
+                values[field.name] = _span(value) if request.HasField(field.name) else None
+            except ValueRejected as error:
+                violations.append(Violation(field.name, str(error)))
     if violations:
         raise RequestInvalid(violations)
     return values
+
+
+def _span(duration: Duration) -> timedelta:
+    """Reads a duration of the range that google.protobuf.Duration has, but for what is below 0."""
+    if not (0 <= duration.seconds <= SECONDS_MAX and 0 <= duration.nanos < NANOS_OF_SECOND):
+        raise ValueRejected("must be from 0 to 10,000 years")
+    return timedelta(seconds=duration.seconds, microseconds=duration.nanos // 1_000)
 
 
 def _texts(message: Message, *, prefix: str) -> Iterator[tuple[str, Rule, str]]:

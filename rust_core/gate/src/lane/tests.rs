@@ -22,6 +22,7 @@ fn lane() -> Lane {
         callers: HashMap::new(),
         refusals: Refusals {
             invalid: refusal(16),
+            reauthentication_needed: refusal(9),
             overloaded: refusal(8),
             unavailable: refusal(14),
         },

@@ -22,52 +22,55 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from . import error_reason_pb2 as watchword_dot_v1_dot_error__reason__pb2
 from . import resources_pb2 as watchword_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fwatchword/v1/auth_service.proto\x12\x0cwatchword.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fwatchword/v1/error_reason.proto\x1a\x1cwatchword/v1/resources.proto\"\x94\x01\n\x0fRegisterRequest\x12\x11\n\tfull_name\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\x0e\n\x06locale\x18\x04 \x01(\t\x12\x10\n\x08send_otp\x18\x05 \x01(\x08\x12+\n\x06\x63lient\x18\x06 \x01(\x0b\x32\x1b.watchword.v1.ClientContext\"\x80\x01\n\x10RegisterResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tchallenge\x18\x03 \x01(\x0b\x32\x17.watchword.v1.Challenge\"\x94\x01\n\x0eSendOtpRequest\x12\x0f\n\x05\x65mail\x18\x01 \x01(\tH\x00\x12\x16\n\x0c\x63hallenge_id\x18\x02 \x01(\tH\x00\x12\x0e\n\x06locale\x18\x03 \x01(\t\x12+\n\x06\x63lient\x18\x04 \x01(\x0b\x32\x1b.watchword.v1.ClientContext\x12\x12\n\nrequest_id\x18\x05 \x01(\tB\x08\n\x06target\"=\n\x0fSendOtpResponse\x12*\n\tchallenge\x18\x01 \x01(\x0b\x32\x17.watchword.v1.Challenge\"\x80\x01\n\x10VerifyOtpRequest\x12\x16\n\x0c\x63hallenge_id\x18\x01 \x01(\tH\x00\x12\x0f\n\x05\x65mail\x18\x02 \x01(\tH\x00\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12+\n\x06\x63lient\x18\x04 \x01(\x0b\x32\x1b.watchword.v1.ClientContextB\x08\n\x06target\"\xa1\x01\n\x11VerifyOtpResponse\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12&\n\x07session\x18\x02 \x01(\x0b\x32\x15.watchword.v1.Session\x12 \n\x04user\x18\x03 \x01(\x0b\x32\x12.watchword.v1.User\x12\x15\n\rfirst_sign_in\x18\x04 \x01(\x08\x12\x14\n\x0c\x64\x65vice_token\x18\x05 \x01(\t\"I\n\x16ValidateSessionRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x18\n\x10min_change_token\x18\x02 \x01(\t\"\x93\x01\n\x17ValidateSessionResponse\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.watchword.v1.Session\x12 \n\x04user\x18\x02 \x01(\x0b\x32\x12.watchword.v1.User\x12.\n\nas_of_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"6\n\x1c\x42\x61tchValidateSessionsRequest\x12\x16\n\x0esession_tokens\x18\x01 \x03(\t\"}\n\x1d\x42\x61tchValidateSessionsResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.watchword.v1.SessionResult\x12.\n\nas_of_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8a\x01\n\rSessionResult\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.watchword.v1.Session\x12 \n\x04user\x18\x02 \x01(\x0b\x32\x12.watchword.v1.User\x12/\n\x0c\x65rror_reason\x18\x03 \x01(\x0e\x32\x19.watchword.v1.ErrorReason\"[\n\x15RefreshSessionRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12+\n\x06\x63lient\x18\x02 \x01(\x0b\x32\x1b.watchword.v1.ClientContext\"W\n\x16RefreshSessionResponse\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12&\n\x07session\x18\x02 \x01(\x0b\x32\x15.watchword.v1.Session\"&\n\rRevokeRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\"=\n\x0eRevokeResponse\x12\x15\n\rrevoked_count\x18\x01 \x01(\x05\x12\x14\n\x0c\x63hange_token\x18\x02 \x01(\t\"G\n\x0fGetRolesRequest\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12\x17\n\rsession_token\x18\x02 \x01(\tH\x00\x42\x08\n\x06target\"f\n\x10GetRolesResponse\x12\r\n\x05roles\x18\x01 \x03(\t\x12\x13\n\x0bpermissions\x18\x02 \x03(\t\x12.\n\nas_of_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xad\x05\n\x0b\x41uthService\x12I\n\x08Register\x12\x1d.watchword.v1.RegisterRequest\x1a\x1e.watchword.v1.RegisterResponse\x12\x46\n\x07SendOtp\x12\x1c.watchword.v1.SendOtpRequest\x1a\x1d.watchword.v1.SendOtpResponse\x12L\n\tVerifyOtp\x12\x1e.watchword.v1.VerifyOtpRequest\x1a\x1f.watchword.v1.VerifyOtpResponse\x12^\n\x0fValidateSession\x12$.watchword.v1.ValidateSessionRequest\x1a%.watchword.v1.ValidateSessionResponse\x12p\n\x15\x42\x61tchValidateSessions\x12*.watchword.v1.BatchValidateSessionsRequest\x1a+.watchword.v1.BatchValidateSessionsResponse\x12[\n\x0eRefreshSession\x12#.watchword.v1.RefreshSessionRequest\x1a$.watchword.v1.RefreshSessionResponse\x12\x43\n\x06Revoke\x12\x1b.watchword.v1.RevokeRequest\x1a\x1c.watchword.v1.RevokeResponse\x12I\n\x08GetRoles\x12\x1d.watchword.v1.GetRolesRequest\x1a\x1e.watchword.v1.GetRolesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fwatchword/v1/auth_service.proto\x12\x0cwatchword.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fwatchword/v1/error_reason.proto\x1a\x1cwatchword/v1/resources.proto\"\x94\x01\n\x0fRegisterRequest\x12\x11\n\tfull_name\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\x0e\n\x06locale\x18\x04 \x01(\t\x12\x10\n\x08send_otp\x18\x05 \x01(\x08\x12+\n\x06\x63lient\x18\x06 \x01(\x0b\x32\x1b.watchword.v1.ClientContext\"\x80\x01\n\x10RegisterResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tchallenge\x18\x03 \x01(\x0b\x32\x17.watchword.v1.Challenge\"\x94\x01\n\x0eSendOtpRequest\x12\x0f\n\x05\x65mail\x18\x01 \x01(\tH\x00\x12\x16\n\x0c\x63hallenge_id\x18\x02 \x01(\tH\x00\x12\x0e\n\x06locale\x18\x03 \x01(\t\x12+\n\x06\x63lient\x18\x04 \x01(\x0b\x32\x1b.watchword.v1.ClientContext\x12\x12\n\nrequest_id\x18\x05 \x01(\tB\x08\n\x06target\"=\n\x0fSendOtpResponse\x12*\n\tchallenge\x18\x01 \x01(\x0b\x32\x17.watchword.v1.Challenge\"\x80\x01\n\x10VerifyOtpRequest\x12\x16\n\x0c\x63hallenge_id\x18\x01 \x01(\tH\x00\x12\x0f\n\x05\x65mail\x18\x02 \x01(\tH\x00\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12+\n\x06\x63lient\x18\x04 \x01(\x0b\x32\x1b.watchword.v1.ClientContextB\x08\n\x06target\"\xa1\x01\n\x11VerifyOtpResponse\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12&\n\x07session\x18\x02 \x01(\x0b\x32\x15.watchword.v1.Session\x12 \n\x04user\x18\x03 \x01(\x0b\x32\x12.watchword.v1.User\x12\x15\n\rfirst_sign_in\x18\x04 \x01(\x08\x12\x14\n\x0c\x64\x65vice_token\x18\x05 \x01(\t\"z\n\x16ValidateSessionRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x18\n\x10min_change_token\x18\x02 \x01(\t\x12/\n\x0cmax_auth_age\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x93\x01\n\x17ValidateSessionResponse\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.watchword.v1.Session\x12 \n\x04user\x18\x02 \x01(\x0b\x32\x12.watchword.v1.User\x12.\n\nas_of_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"6\n\x1c\x42\x61tchValidateSessionsRequest\x12\x16\n\x0esession_tokens\x18\x01 \x03(\t\"}\n\x1d\x42\x61tchValidateSessionsResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.watchword.v1.SessionResult\x12.\n\nas_of_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8a\x01\n\rSessionResult\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.watchword.v1.Session\x12 \n\x04user\x18\x02 \x01(\x0b\x32\x12.watchword.v1.User\x12/\n\x0c\x65rror_reason\x18\x03 \x01(\x0e\x32\x19.watchword.v1.ErrorReason\"[\n\x15RefreshSessionRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12+\n\x06\x63lient\x18\x02 \x01(\x0b\x32\x1b.watchword.v1.ClientContext\"W\n\x16RefreshSessionResponse\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12&\n\x07session\x18\x02 \x01(\x0b\x32\x15.watchword.v1.Session\"r\n\rRevokeRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12*\n\x05scope\x18\x02 \x01(\x0e\x32\x19.watchword.v1.RevokeScopeH\x00\x12\x14\n\nsession_id\x18\x03 \x01(\tH\x00\x42\x08\n\x06target\"=\n\x0eRevokeResponse\x12\x15\n\rrevoked_count\x18\x01 \x01(\x05\x12\x14\n\x0c\x63hange_token\x18\x02 \x01(\t\"G\n\x0fGetRolesRequest\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12\x17\n\rsession_token\x18\x02 \x01(\tH\x00\x42\x08\n\x06target\"f\n\x10GetRolesResponse\x12\r\n\x05roles\x18\x01 \x03(\t\x12\x13\n\x0bpermissions\x18\x02 \x03(\t\x12.\n\nas_of_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*q\n\x0bRevokeScope\x12\x1c\n\x18REVOKE_SCOPE_UNSPECIFIED\x10\x00\x12\x15\n\x11REVOKE_SCOPE_THIS\x10\x01\x12\x17\n\x13REVOKE_SCOPE_OTHERS\x10\x02\x12\x14\n\x10REVOKE_SCOPE_ALL\x10\x03\x32\xad\x05\n\x0b\x41uthService\x12I\n\x08Register\x12\x1d.watchword.v1.RegisterRequest\x1a\x1e.watchword.v1.RegisterResponse\x12\x46\n\x07SendOtp\x12\x1c.watchword.v1.SendOtpRequest\x1a\x1d.watchword.v1.SendOtpResponse\x12L\n\tVerifyOtp\x12\x1e.watchword.v1.VerifyOtpRequest\x1a\x1f.watchword.v1.VerifyOtpResponse\x12^\n\x0fValidateSession\x12$.watchword.v1.ValidateSessionRequest\x1a%.watchword.v1.ValidateSessionResponse\x12p\n\x15\x42\x61tchValidateSessions\x12*.watchword.v1.BatchValidateSessionsRequest\x1a+.watchword.v1.BatchValidateSessionsResponse\x12[\n\x0eRefreshSession\x12#.watchword.v1.RefreshSessionRequest\x1a$.watchword.v1.RefreshSessionResponse\x12\x43\n\x06Revoke\x12\x1b.watchword.v1.RevokeRequest\x1a\x1c.watchword.v1.RevokeResponse\x12I\n\x08GetRoles\x12\x1d.watchword.v1.GetRolesRequest\x1a\x1e.watchword.v1.GetRolesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'watchword.v1.auth_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REGISTERREQUEST']._serialized_start=146
-  _globals['_REGISTERREQUEST']._serialized_end=294
-  _globals['_REGISTERRESPONSE']._serialized_start=297
-  _globals['_REGISTERRESPONSE']._serialized_end=425
-  _globals['_SENDOTPREQUEST']._serialized_start=428
-  _globals['_SENDOTPREQUEST']._serialized_end=576
-  _globals['_SENDOTPRESPONSE']._serialized_start=578
-  _globals['_SENDOTPRESPONSE']._serialized_end=639
-  _globals['_VERIFYOTPREQUEST']._serialized_start=642
-  _globals['_VERIFYOTPREQUEST']._serialized_end=770
-  _globals['_VERIFYOTPRESPONSE']._serialized_start=773
-  _globals['_VERIFYOTPRESPONSE']._serialized_end=934
-  _globals['_VALIDATESESSIONREQUEST']._serialized_start=936
-  _globals['_VALIDATESESSIONREQUEST']._serialized_end=1009
-  _globals['_VALIDATESESSIONRESPONSE']._serialized_start=1012
-  _globals['_VALIDATESESSIONRESPONSE']._serialized_end=1159
-  _globals['_BATCHVALIDATESESSIONSREQUEST']._serialized_start=1161
-  _globals['_BATCHVALIDATESESSIONSREQUEST']._serialized_end=1215
-  _globals['_BATCHVALIDATESESSIONSRESPONSE']._serialized_start=1217
-  _globals['_BATCHVALIDATESESSIONSRESPONSE']._serialized_end=1342
-  _globals['_SESSIONRESULT']._serialized_start=1345
-  _globals['_SESSIONRESULT']._serialized_end=1483
-  _globals['_REFRESHSESSIONREQUEST']._serialized_start=1485
-  _globals['_REFRESHSESSIONREQUEST']._serialized_end=1576
-  _globals['_REFRESHSESSIONRESPONSE']._serialized_start=1578
-  _globals['_REFRESHSESSIONRESPONSE']._serialized_end=1665
-  _globals['_REVOKEREQUEST']._serialized_start=1667
-  _globals['_REVOKEREQUEST']._serialized_end=1705
-  _globals['_REVOKERESPONSE']._serialized_start=1707
-  _globals['_REVOKERESPONSE']._serialized_end=1768
-  _globals['_GETROLESREQUEST']._serialized_start=1770
-  _globals['_GETROLESREQUEST']._serialized_end=1841
-  _globals['_GETROLESRESPONSE']._serialized_start=1843
-  _globals['_GETROLESRESPONSE']._serialized_end=1945
-  _globals['_AUTHSERVICE']._serialized_start=1948
-  _globals['_AUTHSERVICE']._serialized_end=2633
+  _globals['_REVOKESCOPE']._serialized_start=2104
+  _globals['_REVOKESCOPE']._serialized_end=2217
+  _globals['_REGISTERREQUEST']._serialized_start=178
+  _globals['_REGISTERREQUEST']._serialized_end=326
+  _globals['_REGISTERRESPONSE']._serialized_start=329
+  _globals['_REGISTERRESPONSE']._serialized_end=457
+  _globals['_SENDOTPREQUEST']._serialized_start=460
+  _globals['_SENDOTPREQUEST']._serialized_end=608
+  _globals['_SENDOTPRESPONSE']._serialized_start=610
+  _globals['_SENDOTPRESPONSE']._serialized_end=671
+  _globals['_VERIFYOTPREQUEST']._serialized_start=674
+  _globals['_VERIFYOTPREQUEST']._serialized_end=802
+  _globals['_VERIFYOTPRESPONSE']._serialized_start=805
+  _globals['_VERIFYOTPRESPONSE']._serialized_end=966
+  _globals['_VALIDATESESSIONREQUEST']._serialized_start=968
+  _globals['_VALIDATESESSIONREQUEST']._serialized_end=1090
+  _globals['_VALIDATESESSIONRESPONSE']._serialized_start=1093
+  _globals['_VALIDATESESSIONRESPONSE']._serialized_end=1240
+  _globals['_BATCHVALIDATESESSIONSREQUEST']._serialized_start=1242
+  _globals['_BATCHVALIDATESESSIONSREQUEST']._serialized_end=1296
+  _globals['_BATCHVALIDATESESSIONSRESPONSE']._serialized_start=1298
+  _globals['_BATCHVALIDATESESSIONSRESPONSE']._serialized_end=1423
+  _globals['_SESSIONRESULT']._serialized_start=1426
+  _globals['_SESSIONRESULT']._serialized_end=1564
+  _globals['_REFRESHSESSIONREQUEST']._serialized_start=1566
+  _globals['_REFRESHSESSIONREQUEST']._serialized_end=1657
+  _globals['_REFRESHSESSIONRESPONSE']._serialized_start=1659
+  _globals['_REFRESHSESSIONRESPONSE']._serialized_end=1746
+  _globals['_REVOKEREQUEST']._serialized_start=1748
+  _globals['_REVOKEREQUEST']._serialized_end=1862
+  _globals['_REVOKERESPONSE']._serialized_start=1864
+  _globals['_REVOKERESPONSE']._serialized_end=1925
+  _globals['_GETROLESREQUEST']._serialized_start=1927
+  _globals['_GETROLESREQUEST']._serialized_end=1998
+  _globals['_GETROLESRESPONSE']._serialized_start=2000
+  _globals['_GETROLESRESPONSE']._serialized_end=2102
+  _globals['_AUTHSERVICE']._serialized_start=2220
+  _globals['_AUTHSERVICE']._serialized_end=2905
 # @@protoc_insertion_point(module_scope)

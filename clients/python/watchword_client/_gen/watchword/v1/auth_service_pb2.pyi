@@ -1,15 +1,28 @@
 import datetime
 
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from . import error_reason_pb2 as _error_reason_pb2
 from . import resources_pb2 as _resources_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class RevokeScope(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REVOKE_SCOPE_UNSPECIFIED: _ClassVar[RevokeScope]
+    REVOKE_SCOPE_THIS: _ClassVar[RevokeScope]
+    REVOKE_SCOPE_OTHERS: _ClassVar[RevokeScope]
+    REVOKE_SCOPE_ALL: _ClassVar[RevokeScope]
+REVOKE_SCOPE_UNSPECIFIED: RevokeScope
+REVOKE_SCOPE_THIS: RevokeScope
+REVOKE_SCOPE_OTHERS: RevokeScope
+REVOKE_SCOPE_ALL: RevokeScope
 
 class RegisterRequest(_message.Message):
     __slots__ = ("full_name", "username", "email", "locale", "send_otp", "client")
@@ -84,12 +97,14 @@ class VerifyOtpResponse(_message.Message):
     def __init__(self, session_token: _Optional[str] = ..., session: _Optional[_Union[_resources_pb2.Session, _Mapping]] = ..., user: _Optional[_Union[_resources_pb2.User, _Mapping]] = ..., first_sign_in: bool = ..., device_token: _Optional[str] = ...) -> None: ...
 
 class ValidateSessionRequest(_message.Message):
-    __slots__ = ("session_token", "min_change_token")
+    __slots__ = ("session_token", "min_change_token", "max_auth_age")
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     MIN_CHANGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    MAX_AUTH_AGE_FIELD_NUMBER: _ClassVar[int]
     session_token: str
     min_change_token: str
-    def __init__(self, session_token: _Optional[str] = ..., min_change_token: _Optional[str] = ...) -> None: ...
+    max_auth_age: _duration_pb2.Duration
+    def __init__(self, session_token: _Optional[str] = ..., min_change_token: _Optional[str] = ..., max_auth_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ValidateSessionResponse(_message.Message):
     __slots__ = ("session", "user", "as_of_time")
@@ -142,10 +157,14 @@ class RefreshSessionResponse(_message.Message):
     def __init__(self, session_token: _Optional[str] = ..., session: _Optional[_Union[_resources_pb2.Session, _Mapping]] = ...) -> None: ...
 
 class RevokeRequest(_message.Message):
-    __slots__ = ("session_token",)
+    __slots__ = ("session_token", "scope", "session_id")
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     session_token: str
-    def __init__(self, session_token: _Optional[str] = ...) -> None: ...
+    scope: RevokeScope
+    session_id: str
+    def __init__(self, session_token: _Optional[str] = ..., scope: _Optional[_Union[RevokeScope, str]] = ..., session_id: _Optional[str] = ...) -> None: ...
 
 class RevokeResponse(_message.Message):
     __slots__ = ("revoked_count", "change_token")

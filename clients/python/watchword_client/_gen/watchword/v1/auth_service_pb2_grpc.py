@@ -157,8 +157,10 @@ class AuthServiceServicer(object):
         """Answers whose a session is and what that person may do at this moment. Scope: validate.
 
         Errors: UNAUTHENTICATED SESSION_INVALID for a session that is expired, revoked or unknown, or
-        whose user is disabled; INVALID_ARGUMENT REQUEST_INVALID for a session token that is absent,
-        empty or over 256 bytes, and for a `min_change_token` that is none. Reads only: a retry is safe.
+        whose user is disabled; FAILED_PRECONDITION REAUTHENTICATION_NEEDED for a live one whose user
+        proved the address longer ago than `max_auth_age`; INVALID_ARGUMENT REQUEST_INVALID for a session
+        token that is absent, empty or over 256 bytes, for a `min_change_token` that is none, and for a
+        `max_auth_age` below zero. Reads only: a retry is safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,10 +194,14 @@ class AuthServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Revoke(self, request, context):
-        """Ends the session of the token. Scope: login.
+        """Ends the session of the token, or other sessions of its user. Scope: login.
 
         Answers after the end is durable. A token that is unknown or dead already is OK with a count of
-        0 (RFC 7009, section 2.2). A retry is safe.
+        0 (RFC 7009, section 2.2), whatever the target, and so is a `session_id` that is no live session
+        of the same user. A retry is safe.
+
+        Errors: INVALID_ARGUMENT REQUEST_INVALID for a session token that is absent, empty or over 256
+        bytes, for a `scope` that is none, and for a `session_id` that is no UUID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

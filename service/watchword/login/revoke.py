@@ -1,0 +1,117 @@
+"""Revoke: the end of the token's session, of another one of its user, or of all of them."""
+
+from dataclasses import dataclass
+from enum import Enum
+from uuid import UUID
+
+from watchword.audit.model import Action, Event
+from watchword.changes.model import Change
+from watchword.crypto import PresentedSession
+from watchword.login import auditing, changes
+from watchword.login.context import LoginContext
+from watchword.login.ports import Tx
+from watchword.sessions.model import ChangedSession, EndedSessions, Session
+from watchword.sessions.refresh import Presented, judge
+
+
+class RevokeScope(Enum):
+    """Which sessions of a user."""
+
+    THIS = "this"
+    OTHERS = "others"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """How many sessions were ended, and the change token of that; empty for none."""
+
+    count: int
+    change_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    count: int
+    event: Event
+    change: Change
+
+
+_NOTHING_REVOKED = Revoked(0, "")
+
+
+async def revoke(
+    ctx: LoginContext, token: str, *, target: RevokeScope | UUID, caller: str
+) -> Revoked:
+    """Ends sessions of the token's user: some by scope, or one by its id (RFC 7009 2.2).
+
+    A token that is not live ends nothing, nor does the id of anybody else's session.
+    """
+    presented = ctx.keys.parse_session_token(token)
+    if presented is None:
+        return _NOTHING_REVOKED
+
+    async def transaction(tx: Tx) -> _Ended | None:
+        ended = await _end(ctx, tx, presented, target, caller)
+        if ended is not None:
+            await tx.audit.put(ended.event)
+            await tx.changes.put(ended.change)
+        return ended
+
+    async def committed(tx: Tx, ended: _Ended | None) -> bool:
+        return ended is None or await tx.audit.exists(ended.event.id)
+
+    ended = await ctx.database.run_tx(transaction, committed=committed)
+    if ended is None:
+        return _NOTHING_REVOKED
+    if ctx.cache is not None:
+        # Here it counts before the answer; at the other replicas with their next poll.
+        ctx.cache.apply(ended.change)
+    return Revoked(ended.count, changes.token_of(ctx.keys, ended.change))
+
+
+async def _end(
+    ctx: LoginContext,
+    tx: Tx,
+    presented: PresentedSession,
+    target: RevokeScope | UUID,
+    caller: str,
+) -> _Ended | None:
+    if target is RevokeScope.THIS:
+        # One statement; a session that is only idle is ended, too.
+        ended = await tx.sessions.revoke(presented.session_id, verifier=presented.verifier)
+        return _one(ended, caller)
+    session = await _live_session(ctx, tx, presented)
+    if session is None:
+        return None
+    user_id = session.user_id
+    if isinstance(target, UUID):
+        return _one(await tx.sessions.revoke_by_id(target, user_id=user_id), caller)
+    if target is RevokeScope.OTHERS:
+        others = await tx.sessions.revoke_others(user_id, spared=session.id)
+        return _many(Action.REVOKE_OTHERS, others, caller)
+    return _many(Action.REVOKE_ALL, await tx.sessions.revoke_all(user_id), caller)
+
+
+def _one(ended: ChangedSession | None, caller: str) -> _Ended | None:
+    if ended is None:
+        return None
+    event = auditing.revoked(ended.id, ended.user_id, caller=caller)
+    return _Ended(1, event, changes.session_revoked(ended))
+
+
+def _many(action: Action, ended: EndedSessions | None, caller: str) -> _Ended | None:
+    if ended is None or ended.count == 0:
+        return None
+    event = auditing.revoked_many(action, ended, caller=caller)
+    return _Ended(ended.count, event, changes.sessions_ended(ended))
+
+
+async def _live_session(ctx: LoginContext, tx: Tx, presented: PresentedSession) -> Session | None:
+    found = await tx.sessions.find_rotation(
+        presented.session_id, idle_lifetime=ctx.sessions.idle_lifetime
+    )
+    if found is None:
+        return None
+    which = judge(found.secrets, presented.verifier, at=found.as_of_time)
+    return None if which is Presented.NEITHER else found.session
