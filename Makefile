@@ -2,6 +2,7 @@
 # .venv-deploy, target) from PyPI and the Rust registry; nothing else of the machine is changed.
 
 PYTHON ?= python3
+WORKERS ?= 3
 # The oldest version that is promised, where Debian's package puts its programs.
 POSTGRES15 ?= /usr/lib/postgresql/15/bin
 BIN := .venv/bin
@@ -14,7 +15,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 .DEFAULT_GOAL := help
 .PHONY: help check-tools build demo dev test test-postgres15 races mutants faults lint lint-deploy
-.PHONY: format proto docs bench bench-purge bench-sessions dist lock clean
+.PHONY: format proto docs bench bench-purge bench-sessions soak dist lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -55,9 +56,12 @@ demo: build ## Show one whole sign-in on a temporary PostgreSQL
 dev: build ## Run Watchword with its own PostgreSQL; ARGS="--port-offset 100" for other ports
 	@$(BIN)/watchword dev $(ARGS)
 
+# Most tests wait more than they work, so that three share two cores well; each worker has its own
+# PostgreSQL. What kills servers measures their time, and runs alone.
 test: build ## Run all tests
 	cargo test --locked
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore=tests/faults
+	$(BIN)/python -m pytest tests/faults
 
 test-postgres15: build ## Run the tests of storage on an installed PostgreSQL 15
 	@if test -x $(POSTGRES15)/postgres; then \
@@ -118,6 +122,9 @@ dist: .venv/installed ## Build wheels and source distributions of server and cli
 	@cd clients/python && $(CURDIR)/$(BIN)/uv build --quiet --offline --no-build-isolation \
 		--python $(CURDIR)/$(BIN)/python --out-dir $(CURDIR)/dist
 	@ls dist
+
+soak: build ## Watch memory and files while the service is busy; 30 minutes, or ARGS="--minutes 2"
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 bench-purge: .venv/installed ## Measure what a purge costs those who sign in meanwhile
 	@$(BIN)/$(PIP) --no-deps --no-build-isolation -e clients/python

@@ -72,6 +72,10 @@ class KeyRing:
     def parse_change_token(self, token: str) -> list[tuple[int, bytes, int, int]] | None:
         """Gives changes as (kind, id, epoch, version)."""
 
+    def mint_page_token(self, listing: bytes, cursor: bytes) -> str: ...
+    def parse_page_token(self, listing: bytes, token: str) -> bytes | None:
+        """Gives the cursor."""
+
     def mint_service_key(self) -> str: ...
     def parse_service_key(self, token: str) -> bytes | None:
         """Gives SHA-256 of the secret."""

@@ -317,6 +317,17 @@ class KeyRing:
             for kind, id, epoch, version in changes
         ]
 
+    def mint_page_token(self, listing: bytes, cursor: bytes) -> str:
+        """Makes the token of a further page of a listing: cursors have at most 64 bytes.
+
+        What the listing is of (its name, its filters, whose it is) is in the token's tag alone.
+        """
+        return self._ring.mint_page_token(listing, cursor)
+
+    def parse_page_token(self, listing: bytes, token: str) -> bytes | None:
+        """Gives the cursor; None unless form and tag are right for this very listing."""
+        return self._ring.parse_page_token(listing, token)
+
     def mint_service_key(self) -> Secret:
         """Makes a service key; its tag is made with the index key."""
         return Secret(self._ring.mint_service_key())

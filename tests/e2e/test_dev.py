@@ -118,7 +118,7 @@ async def test_postgres_ends_when_dev_is_killed() -> None:
 
 
 async def test_buf_curl_goes_through_every_rpc(dev: WatchwordProcess) -> None:
-    """`buf curl` with server reflection calls all eight RPCs, and is refused after the sign-out."""
+    """`buf curl` with server reflection calls all nine RPCs, and is refused after the sign-out."""
     buf = Buf(dev)
     email = "grace@example.com"
     registered = await buf.call("Register", fullName="Grace Hopper", username="grace", email=email)
@@ -141,6 +141,8 @@ async def test_buf_curl_goes_through_every_rpc(dev: WatchwordProcess) -> None:
     refreshed = await buf.call("RefreshSession", sessionToken=token)
     assert refreshed["session"] == live["session"]
     token = refreshed["sessionToken"]
+    listed = await buf.call("ListSessions", sessionToken=token)
+    assert [one["session"] for one in listed["sessions"]] == [live["session"]]
     revoked = await buf.call("Revoke", sessionToken=token)
     assert revoked["revokedCount"] == 1
     assert revoked["changeToken"].startswith("wwc_")

@@ -22,6 +22,7 @@ NEEDED = {
     "BatchValidateSessions": Scope.VALIDATE,
     "RefreshSession": Scope.LOGIN,
     "Revoke": Scope.LOGIN,
+    "ListSessions": Scope.LOGIN,
     "GetRoles": Scope.VALIDATE,
 }
 MALFORMED = b"\xff\xff"

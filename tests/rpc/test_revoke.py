@@ -134,3 +134,21 @@ async def test_what_no_target_is(wire: Wire) -> None:
     assert (answer.reason, answer.fields) == ("REQUEST_INVALID", ["scope"])
     answer = await wire.call("Revoke", pb.RevokeRequest(session_token="t", session_id="x"))
     assert (answer.reason, answer.fields) == ("REQUEST_INVALID", ["session_id"])
+
+
+async def test_a_sign_in_ends_the_oldest(database_url: str) -> None:
+    """With two sessions at most the third sign-in ends the first one, at once, and says so in the
+    audit. Seen to fail with `end_oldest` left out.
+    """
+    settings = {"GATE__CACHE_MIB": "16", "SESSION__MAX_PER_USER": "2"}
+    async with running_app(database_url, **settings) as app:
+        sessions = await three_sessions(app)
+        tokens = [session.session_token for session in sessions]
+        assert await live(app, tokens) == [False, True, True]
+        events = await app.sql(
+            "SELECT action, count FROM audit_events WHERE action <> 'sign_in' ORDER BY at"
+        )
+        assert [tuple(event) for event in events] == [
+            ("first_sign_in", 1),
+            ("end_oldest_sessions", 1),
+        ]

@@ -40,6 +40,7 @@ METHODS = (
     "batch_validate_sessions",
     "refresh_session",
     "revoke",
+    "list_sessions",
     "get_roles",
 )
 

@@ -191,6 +191,7 @@ async def test_a_missing_field_is_named(
         ("ValidateSession", ["session_token"]),
         ("RefreshSession", ["session_token"]),
         ("Revoke", ["session_token"]),
+        ("ListSessions", ["session_token"]),
         ("GetRoles", ["target"]),
     ],
 )

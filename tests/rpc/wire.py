@@ -30,6 +30,7 @@ REQUESTS: dict[str, type[Message]] = {
     "BatchValidateSessions": pb.BatchValidateSessionsRequest,
     "RefreshSession": pb.RefreshSessionRequest,
     "Revoke": pb.RevokeRequest,
+    "ListSessions": pb.ListSessionsRequest,
     "GetRoles": pb.GetRolesRequest,
 }
 

@@ -74,9 +74,10 @@ def login_context(
     refusals: Refusals | None = None,
     limits: LimitsPolicy = NO_LIMITS,
     mail_queued: Callable[[], None] = lambda: None,
+    sessions: SessionPolicy | None = None,
 ) -> LoginContext:
     """What the use cases work with, at the settings' defaults but for the limits."""
-    sessions = SessionPolicy()
+    sessions = SessionPolicy() if sessions is None else sessions
     return LoginContext(
         database=database,
         keys=keys,

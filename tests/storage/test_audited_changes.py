@@ -21,7 +21,7 @@ from watchword.errors import OtpInvalid, StorageUnavailable
 from watchword.login import admin
 from watchword.login.context import LoginContext
 from watchword.login.register import RegisterCommand, register
-from watchword.login.sessions import revoke
+from watchword.login.revoke import RevokeScope, revoke
 from watchword.login.verify_otp import SignedIn, VerifyOtpCommand, verify_otp
 from watchword.sessions.model import Client
 from watchword.storage.otp import source_of
@@ -68,7 +68,9 @@ class World:
 
     async def revoke(self, signed_in: SignedIn) -> int:
         """Revoke by a caller `tests`."""
-        revoked = await revoke(self.ctx, signed_in.token.reveal(), caller="tests")
+        revoked = await revoke(
+            self.ctx, signed_in.token.reveal(), target=RevokeScope.THIS, caller="tests"
+        )
         return revoked.count
 
     async def told(self, *actions: str) -> list[tuple[str, str]]:

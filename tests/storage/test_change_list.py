@@ -22,6 +22,7 @@ WRITES_A_CHANGE = {
     "roles.py:RoleStore.ASSIGN": "assign",
     "roles.py:RoleStore.CREATE": "create role",
     "roles.py:RoleStore.UNASSIGN": "unassign",
+    "sessions.py:SessionStore.END_OLDEST": "one too many",
     "sessions.py:SessionStore.END_PREVIOUS": "first use",
     "sessions.py:SessionStore.REVOKE": "revoke",
     "sessions.py:SessionStore.REVOKE_ALL": "revoke all",

@@ -15,8 +15,8 @@ from watchword.errors import SessionInvalid, StorageUnavailable
 from watchword.login import admin
 from watchword.login.ports import Tx
 from watchword.login.refresh import note_first_use, refresh_session
-from watchword.login.revoke import RevokeScope, revoke
-from watchword.sessions.model import Client, NewSession
+from watchword.login.revoke import RevokeScope, end_oldest, revoke
+from watchword.sessions.model import Client, NewSession, SessionPolicy
 from watchword.storage.pool import Isolation
 from watchword.storage.transactions import PgDatabase
 from watchword.users.model import User
@@ -71,6 +71,15 @@ class World:
         except SessionInvalid:
             return False
         return True
+
+    async def end_oldest(self) -> bool:
+        """What a sign-in ends that is one too many; whether that was anything."""
+        context = login_context(self.database, sessions=SessionPolicy(max_per_user=1))
+        user_id = self.user.id
+        change = await self.database.run_tx(
+            lambda tx: end_oldest(context, tx, user_id, caller="tests")
+        )
+        return change is not None
 
     async def use_first(self) -> None:
         """The present secret is seen in use."""
@@ -171,6 +180,7 @@ SCENARIOS = {
         "SELECT xmin::text FROM users",
         epoch=4,
     ),
+    "one too many": Scenario(lambda w: w.end_oldest(), True, "user", OTHER_XMIN, one_more),
     "refresh": Scenario(lambda w: w.refresh(), True, "session", SESSION_XMIN, same_again=True),
     "stolen": Scenario(
         lambda w: w.refresh(),

@@ -18,8 +18,9 @@ from watchword.errors import CommitOutcomeUnknown, OtpInvalid, StorageUnavailabl
 from watchword.login.context import LoginContext
 from watchword.login.ports import Tx
 from watchword.login.register import RegisterCommand, Registered, register
+from watchword.login.revoke import RevokeScope, revoke
 from watchword.login.send_otp import SendOtpCommand, send_otp
-from watchword.login.sessions import live_session, revoke
+from watchword.login.sessions import live_session
 from watchword.login.verify_otp import SignedIn, VerifyOtpCommand, verify_otp
 from watchword.sessions.model import Client
 from watchword.storage.otp import source_of
@@ -256,7 +257,7 @@ async def test_verify_otp_answers_what_was_committed(world: World) -> None:
     with pytest.raises(OtpInvalid):
         await world.sign_in(registered.challenge.id)
     assert (await world.counts())["sessions"] == 1
-    assert (await revoke(world.ctx, token, caller="tests")).count == 1
+    assert (await revoke(world.ctx, token, target=RevokeScope.THIS, caller="tests")).count == 1
 
 
 async def test_verify_otp_writes_nothing_without_its_commit(world: World) -> None:

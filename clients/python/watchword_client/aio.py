@@ -74,6 +74,7 @@ class AsyncClient:
     batch_validate_sessions = _method(calls.batch_validate_sessions)
     refresh_session = _method(calls.refresh_session)
     revoke = _method(calls.revoke)
+    list_sessions = _method(calls.list_sessions)
     get_roles = _method(calls.get_roles)
 
     async def _make(self, call: Call[Response]) -> Response:

@@ -142,6 +142,19 @@ def revoke(
     return Call("Revoke", request, pb.RevokeResponse)
 
 
+def list_sessions(
+    session_token: str, *, page_size: int = 0, page_token: str = ""
+) -> Call[pb.ListSessionsResponse]:
+    """Lists the live sessions of the token's user, the newest first, 50 or `page_size` of them.
+
+    The `next_page_token` of an answer asks for the next page; it is empty on the last one.
+    """
+    request = pb.ListSessionsRequest(
+        session_token=session_token, page_size=page_size, page_token=page_token
+    )
+    return Call("ListSessions", request, pb.ListSessionsResponse)
+
+
 def get_roles(
     *, user_id: str | None = None, session_token: str | None = None
 ) -> Call[pb.GetRolesResponse]:

@@ -24,6 +24,8 @@ pub enum Error {
     FieldLength(&'static str, usize),
     /// A change token of no changes, or of more than it holds.
     ChangeCount,
+    /// A page token's cursor that is too long.
+    CursorLength,
     /// A primitive refused an output length that it always accepts.
     Derivation,
     /// The operating system gave no randomness; there is no fallback.
@@ -42,6 +44,7 @@ impl fmt::Display for Error {
             Self::SlotRange => f.write_str("a slot must be 0..4095"),
             Self::FieldLength(name, size) => write!(f, "`{name}` must be {size} bytes"),
             Self::ChangeCount => f.write_str("a change token must have 1 to 5 changes"),
+            Self::CursorLength => f.write_str("a page token's cursor must have at most 64 bytes"),
             Self::Derivation => f.write_str("a key or a code could not be derived"),
             Self::Randomness => f.write_str("the operating system gives no randomness"),
         }

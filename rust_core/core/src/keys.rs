@@ -2,7 +2,7 @@
 //!
 //! The first key signs, all verify: a new key is rolled out last in the list and moved first by a
 //! second roll-out. The index key finds things again (subjects, limits, service keys, devices,
-//! changes) and never rotates.
+//! changes, pages) and never rotates.
 
 use std::fmt;
 
@@ -44,6 +44,7 @@ pub struct KeyRing {
     pub(crate) limit: MacKey,
     pub(crate) device_tag: MacKey,
     pub(crate) change_tag: MacKey,
+    pub(crate) page_tag: MacKey,
 }
 
 impl KeyRing {
@@ -64,6 +65,7 @@ impl KeyRing {
             limit: MacKey::derive(index_key, "watchword/limit/v1")?,
             device_tag: MacKey::derive(index_key, "watchword/device-tag/v1")?,
             change_tag: MacKey::derive(index_key, "watchword/change-tag/v1")?,
+            page_tag: MacKey::derive(index_key, "watchword/page-tag/v1")?,
         };
         for (id, key) in rest {
             if ring.find(*id).is_some() {

@@ -28,6 +28,7 @@ mod keys;
 mod limit;
 mod mac;
 mod otp;
+mod page;
 mod secret;
 mod service_key;
 mod subject;
@@ -46,6 +47,7 @@ pub use otp::{
     CODE_LENGTH_MAX, CODE_LENGTH_MIN, CodeSource, LONG_FORM, NONCE_SIZE, ParsedCode, new_nonce,
     parse_code,
 };
+pub use page::{CURSOR_MAX, PAGE_TOKEN_LENGTH_MAX};
 pub use secret::{Id, KEY_SIZE, SLOT_MAX, Secret, new_id, new_id_random_slot, random_key, slot_of};
 pub use service_key::SERVICE_KEY_LENGTH;
 pub use subject::{SubjectKey, slot_of_subject};

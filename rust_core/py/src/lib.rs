@@ -259,6 +259,20 @@ impl KeyRing {
         Some(changes.iter().map(tuple).collect())
     }
 
+    fn mint_page_token(&self, listing: &[u8], cursor: &[u8]) -> PyResult<String> {
+        self.0.mint_page_token(listing, cursor).map_err(raise)
+    }
+
+    fn parse_page_token<'py>(
+        &self,
+        py: Python<'py>,
+        listing: &[u8],
+        token: &Bound<'py, PyString>,
+    ) -> Option<Bound<'py, PyBytes>> {
+        let cursor = self.0.parse_page_token(listing, &text(token))?;
+        Some(PyBytes::new(py, &cursor))
+    }
+
     fn mint_service_key<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let token = self.0.mint_service_key().map_err(raise)?;
         Ok(PyString::new(py, token.reveal()))

@@ -70,6 +70,17 @@ async def revoke(
     return Revoked(ended.count, changes.token_of(ctx.keys, ended.change))
 
 
+async def end_oldest(ctx: LoginContext, tx: Tx, user_id: UUID, *, caller: str) -> Change | None:
+    """Ends the sessions that a user, who is locked, has too many of after a sign-in."""
+    oldest = await tx.sessions.end_oldest(user_id, kept=ctx.sessions.max_per_user)
+    ended = _many(Action.END_OLDEST_SESSIONS, oldest, caller)
+    if ended is None:
+        return None
+    await tx.audit.put(ended.event)
+    await tx.changes.put(ended.change)
+    return ended.change
+
+
 async def _end(
     ctx: LoginContext,
     tx: Tx,

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from watchword.audit.model import Outcome
+from watchword.changes.model import Change
 from watchword.crypto import PresentedCode, Secret, slot_of
 from watchword.errors import OtpInvalid
 from watchword.login import auditing
 from watchword.login.context import LoginContext
 from watchword.login.devices import known_device, known_device_of, next_token
 from watchword.login.ports import Tx
+from watchword.login.revoke import end_oldest
 from watchword.otp.model import Charge, ConsumedChallenge, KnownDevice, Purpose
 from watchword.otp.policy import (
     ATTEMPTS_BY_EMAIL_MAX,
@@ -165,7 +167,7 @@ async def _sign_in(
     """Uses the challenge up, gives its charge back, begins the session and audits it; or none."""
     proven = charge.sources[matching]
 
-    async def transaction(tx: Tx) -> SignedIn:
+    async def transaction(tx: Tx) -> tuple[SignedIn, Change | None]:
         consumed = await tx.attempts.consume(
             proven.challenge_id, subject_key=proven.subject_key, charge=charge
         )
@@ -185,19 +187,27 @@ async def _sign_in(
             )
         )
         await tx.audit.put(auditing.signed_in(session, client=client, first=is_new))
+        change = None if is_new else await end_oldest(ctx, tx, user.id, caller=client.caller)
         grants = Grants() if is_new else await tx.roles.grants_of(user.id)
         device_token = next_token(ctx.keys, proven.subject_key, device, session)
-        return SignedIn(minted.token, device_token, session, user, grants, first_sign_in=is_new)
+        token = minted.token
+        return SignedIn(token, device_token, session, user, grants, first_sign_in=is_new), change
 
-    return await ctx.database.run_tx(
-        transaction, committed=lambda tx, signed_in: tx.sessions.exists(signed_in.session.id)
+    signed_in, change = await ctx.database.run_tx(
+        transaction, committed=lambda tx, done: tx.sessions.exists(done[0].session.id)
     )
+    if change is not None and ctx.cache is not None:
+        ctx.cache.apply(change)
+    return signed_in
 
 
 async def _find_or_create_user(tx: Tx, consumed: ConsumedChallenge) -> tuple[User, bool]:
-    """Returns the active user to sign in, and whether it was made just now."""
+    """Returns the active user to sign in, locked, and whether it was made just now.
+
+    Locked, so that sign-ins that come together count each other's sessions.
+    """
     if consumed.user_id is not None:
-        return _active(await tx.users.get(consumed.user_id)), False
+        return _active(await tx.users.lock(consumed.user_id)), False
     if consumed.registration_id is None:
         raise OtpInvalid  # a shadow: its code was never mailed
     registration = await tx.registrations.get(consumed.registration_id)
@@ -208,7 +218,7 @@ async def _find_or_create_user(tx: Tx, consumed: ConsumedChallenge) -> tuple[Use
     if owner_id is not None:
         # The account came into being after the challenge. Its code went to the registration's
         # address; one that differs in case alone may be another person's mailbox.
-        owner = _active(await tx.users.get(owner_id))
+        owner = _active(await tx.users.lock(owner_id))
         if owner.email != registration.email:
             raise OtpInvalid
         return owner, False

@@ -24,6 +24,12 @@ class SessionPolicy(Section):
         le=timedelta(days=366),
         description="a session that nobody asks for so long ends",
     )
+    max_per_user: int = Field(
+        50,
+        ge=1,
+        le=10_000,
+        description="live sessions of one user at once; a sign-in beyond ends the oldest",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,15 @@ class Session:
     create_time: datetime
     auth_time: datetime
     expire_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSession:
+    """A live session, when it was last seen, and what was said of its client."""
+
+    session: Session
+    last_seen_time: datetime
+    client: Client
 
 
 @dataclass(frozen=True, slots=True)

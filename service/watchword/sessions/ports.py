@@ -1,6 +1,6 @@
 """What sessions need from storage. A look-up returns None when there is nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
@@ -9,6 +9,7 @@ from watchword.sessions.model import (
     ChangedSession,
     Client,
     EndedSessions,
+    ListedSession,
     NewSession,
     Rotation,
     Session,
@@ -27,6 +28,11 @@ class SessionStore(Protocol):
     async def find_rotation(self, session_id: UUID, *, idle_lifetime: timedelta) -> Rotation | None:
         """Returns a live session with what a refresh needs."""
 
+    async def list_live(
+        self, user_id: UUID, *, before: UUID | None, limit: int, idle_lifetime: timedelta
+    ) -> Sequence[ListedSession]:
+        """Returns live sessions of a user, those with ids below `before`, the newest first."""
+
     async def rotate(
         self, found: Rotation, *, verifier: bytes, key_id: int, client: Client
     ) -> ChangedSession | None:
@@ -39,6 +45,11 @@ class SessionStore(Protocol):
 
     async def revoke_others(self, user_id: UUID, *, spared: UUID) -> EndedSessions | None:
         """Ends all sessions of a user but one, and raises the version; None when none is live."""
+
+    async def end_oldest(self, user_id: UUID, *, kept: int) -> EndedSessions | None:
+        """Ends all but the newest `kept` live sessions of a user who is locked, and raises the
+        version; None when there are no more.
+        """
 
     async def revoke_all(self, user_id: UUID) -> EndedSessions:
         """Raises the user's epoch, below which all sessions are dead."""

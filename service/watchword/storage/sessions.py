@@ -1,6 +1,6 @@
 """Sessions: what begins, ends and uses one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from watchword.sessions.model import (
     ChangedSession,
     Client,
     EndedSessions,
+    ListedSession,
     NewSession,
     Rotation,
     Secrets,
@@ -111,13 +112,7 @@ class SessionStore:
         if row is None:
             return None
         return Rotation(
-            session=Session(
-                id=session_id,
-                user_id=row["user_id"],
-                create_time=row["create_time"],
-                auth_time=row["auth_time"],
-                expire_time=row["expire_time"],
-            ),
+            session=_session(session_id, row),
             secrets=Secrets(row["verifier"], row["previous_verifier"], row["previous_end_time"]),
             generation=row["generation"],
             key_id=row["key_id"],
@@ -219,6 +214,73 @@ class SessionStore:
             return None
         return EndedSessions(row["ended"], row["id"], row["auth_epoch"], row["version"])
 
+    # $1 slot, $2 user id, $3 the id before which the page begins or NULL, $4 how many, $5 idle
+    # lifetime. Ids begin with the time at which they were made.
+    LIST_LIVE = """
+        SELECT s.id, s.user_id, s.create_time, s.auth_time, s.expire_time, s.last_seen_time,
+               s.client_ip, s.client_user_agent, s.client_device_name
+        FROM sessions s
+        JOIN users u ON u.slot = $1 AND u.id = s.user_id
+        WHERE s.slot = $1 AND s.user_id = $2 AND ($3::uuid IS NULL OR s.id < $3)
+          AND s.revoke_time IS NULL AND s.expire_time > now()
+          AND s.last_seen_time + $5::interval > now()
+          AND s.epoch >= u.auth_epoch AND u.state = 'active'
+        ORDER BY s.id DESC
+        LIMIT $4
+    """
+
+    async def list_live(
+        self, user_id: UUID, *, before: UUID | None, limit: int, idle_lifetime: timedelta
+    ) -> Sequence[ListedSession]:
+        rows = await self._connection.fetch(
+            self.LIST_LIVE, slot_of(user_id), user_id, before, limit, idle_lifetime
+        )
+        return [
+            ListedSession(
+                session=_session(row["id"], row),
+                last_seen_time=row["last_seen_time"],
+                client=Client(
+                    row["client_ip"], row["client_user_agent"], row["client_device_name"]
+                ),
+            )
+            for row in rows
+        ]
+
+    # $1 slot, $2 user id, who is locked, $3 how many stay. No row when there are no more.
+    END_OLDEST = """
+        WITH ended AS (
+            UPDATE sessions AS s
+            SET revoke_time = now()
+            WHERE s.slot = $1 AND s.id IN (
+                SELECT o.id
+                FROM sessions AS o
+                JOIN users AS u ON u.slot = $1 AND u.id = $2
+                WHERE o.slot = $1 AND o.user_id = $2
+                  AND o.revoke_time IS NULL AND o.expire_time > now() AND o.epoch >= u.auth_epoch
+                ORDER BY o.create_time DESC, o.id DESC
+                OFFSET $3
+            )
+            RETURNING s.id
+        ), counted AS (
+            SELECT count(*) AS ended FROM ended
+        ), raised AS (
+            UPDATE users AS u
+            SET version = u.version + 1
+            FROM counted
+            WHERE u.slot = $1 AND u.id = $2 AND counted.ended > 0
+            RETURNING u.id, u.auth_epoch, u.version
+        )
+        SELECT counted.ended, raised.id, raised.auth_epoch, raised.version
+        FROM raised
+        CROSS JOIN counted
+    """
+
+    async def end_oldest(self, user_id: UUID, *, kept: int) -> EndedSessions | None:
+        row = await self._connection.fetchrow(self.END_OLDEST, slot_of(user_id), user_id, kept)
+        if row is None:
+            return None
+        return EndedSessions(row["ended"], row["id"], row["auth_epoch"], row["version"])
+
     # $1 slot, $2 user id. Sessions below the epoch are dead, those of sign-ins under way as well.
     REVOKE_ALL = """
         WITH raised AS (
@@ -293,6 +355,16 @@ class SessionStore:
 
     async def exists(self, session_id: UUID) -> bool:
         return bool(await self._connection.fetchval(self.EXISTS, slot_of(session_id), session_id))
+
+
+def _session(session_id: UUID, row: asyncpg.Record) -> Session:
+    return Session(
+        id=session_id,
+        user_id=row["user_id"],
+        create_time=row["create_time"],
+        auth_time=row["auth_time"],
+        expire_time=row["expire_time"],
+    )
 
 
 def _changed(session_id: UUID, row: asyncpg.Record | None) -> ChangedSession | None:

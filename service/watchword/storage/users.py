@@ -50,6 +50,17 @@ class UserStore:
         row = await self._connection.fetchrow(self.GET, slot_of(user_id), user_id)
         return None if row is None else user_of(row)
 
+    LOCK = """
+        SELECT id, full_name, username, email, locale, state, auth_epoch
+        FROM users
+        WHERE slot = $1 AND id = $2
+        FOR NO KEY UPDATE
+    """
+
+    async def lock(self, user_id: UUID) -> User | None:
+        row = await self._connection.fetchrow(self.LOCK, slot_of(user_id), user_id)
+        return None if row is None else user_of(row)
+
     # $1 slot, $2 id, $3 full name, $4 username, $5 e-mail, $6 locale
     INSERT = """
         INSERT INTO users (slot, id, full_name, username, email, locale, state, auth_epoch,

@@ -7,6 +7,7 @@ from watchword.callers.model import Scope
 from watchword.errors import RequestInvalid, Violation
 from watchword.login import changes, sessions
 from watchword.login.context import LoginContext
+from watchword.login.list_sessions import list_sessions
 from watchword.login.refresh import refresh_session
 from watchword.login.register import RegisterCommand, register
 from watchword.login.revoke import RevokeScope, revoke
@@ -54,6 +55,7 @@ class AuthService:
             ),
             Method("RefreshSession", Scope.LOGIN, pb.RefreshSessionRequest, self.refresh_session),
             Method("Revoke", Scope.LOGIN, pb.RevokeRequest, self.revoke),
+            Method("ListSessions", Scope.LOGIN, pb.ListSessionsRequest, self.list_sessions),
             Method("GetRoles", Scope.VALIDATE, pb.GetRolesRequest, self.get_roles),
         ]
 
@@ -147,6 +149,24 @@ class AuthService:
         token = values["session_token"]
         revoked = await revoke(self._ctx, token, target=target, caller=caller)
         return pb.RevokeResponse(revoked_count=revoked.count, change_token=revoked.change_token)
+
+    async def list_sessions(
+        self, request: pb.ListSessionsRequest, _caller: str
+    ) -> pb.ListSessionsResponse:
+        values = check(request)
+        page = await list_sessions(
+            self._ctx,
+            values["session_token"],
+            page_size=values["page_size"],
+            page_token=values["page_token"],
+        )
+        return pb.ListSessionsResponse(
+            sessions=[
+                convert.listed_session(session, current=session.session.id == page.current)
+                for session in page.sessions
+            ],
+            next_page_token=page.next_page_token,
+        )
 
     async def get_roles(self, request: pb.GetRolesRequest, _caller: str) -> pb.GetRolesResponse:
         values = check(request)

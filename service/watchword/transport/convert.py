@@ -7,7 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from watchword.login.ports import LiveSession
 from watchword.otp.model import IssuedChallenge
 from watchword.roles.model import Grants
-from watchword.sessions.model import Session
+from watchword.sessions.model import ListedSession, Session
 from watchword.users.model import User
 from watchword_client._gen.watchword.v1 import auth_service_pb2, error_reason_pb2, resources_pb2
 
@@ -46,6 +46,18 @@ def session(stored: Session) -> resources_pb2.Session:
         create_time=timestamp(stored.create_time),
         auth_time=timestamp(stored.auth_time),
         expire_time=timestamp(stored.expire_time),
+    )
+
+
+def listed_session(listed: ListedSession, *, current: bool) -> resources_pb2.ListedSession:
+    """Returns a session with what is known of its device."""
+    return resources_pb2.ListedSession(
+        session=session(listed.session),
+        last_seen_time=timestamp(listed.last_seen_time),
+        client_ip=listed.client.ip or "",
+        client_user_agent=listed.client.user_agent or "",
+        client_device_name=listed.client.device_name or "",
+        current=current,
     )
 
 

@@ -5,7 +5,7 @@ beside it is what the proto's comment promises; tests/unit/transport compares th
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -26,6 +26,10 @@ CODE_MAX = 64
 UUID_MAX = 36
 LOCALE_MAX = 35
 SESSION_TOKENS_MAX = 256
+# Of any listing.
+PAGE_SIZE = "page_size"
+PAGE_SIZE_DEFAULT = 50
+PAGE_SIZE_MAX = 100
 # google.protobuf.Duration's range: about 10,000 years.
 SECONDS_MAX = 315_576_000_000
 NANOS_OF_SECOND = 1_000_000_000
@@ -45,6 +49,10 @@ def _change_token(text: str) -> str:
     if len(text.encode()) > TOKEN_MAX_BYTES:
         raise ValueRejected(f"must have at most {TOKEN_MAX_BYTES} bytes")
     return text
+
+
+# A page token is looked at where it is known what it has to be a page of.
+_page_token = _change_token
 
 
 def _device_token(text: str) -> Secret | None:
@@ -118,6 +126,8 @@ RULES: dict[str, Rule] = {
     "RefreshSessionRequest.session_token": _SESSION_TOKEN,
     "RevokeRequest.session_token": _SESSION_TOKEN,
     "RevokeRequest.session_id": _ID,
+    "ListSessionsRequest.session_token": _SESSION_TOKEN,
+    "ListSessionsRequest.page_token": Rule(_page_token, TOKEN_MAX_BYTES, "bytes"),
     "GetRolesRequest.user_id": _ID,
     "GetRolesRequest.session_token": _SESSION_TOKEN,
 }
@@ -133,9 +143,9 @@ MEMBERS_NAMED_MAX = 20
 
 
 def check(request: Message) -> dict[str, Any]:
-    """Returns what every text field says, by its path (`client.ip`), and every enumeration and
-    duration, which is None when it is not set; unset oneof members lack, and lists: their members
-    are checked and stay as they are.
+    """Returns what every text field says, by its path (`client.ip`), every enumeration, duration
+    (None when it is not set) and page size (the default when it is 0). Unset oneof members lack,
+    and lists: their members are checked and stay as they are.
 
     Raises RequestInvalid with every field that is wrong; of a list its number of members, or the
     first MEMBERS_NAMED_MAX that are wrong. A oneof is named by its own name when no member is set.
@@ -157,19 +167,32 @@ def check(request: Message) -> dict[str, Any]:
         if field.is_repeated:
             name = f"{request.DESCRIPTOR.name}.{field.name}"
             violations += _members(name, field.name, value)
-        elif field.enum_type is not None:
-            values[field.name] = value
-            if value not in field.enum_type.values_by_number:
-                names = ", ".join(one.name for one in field.enum_type.values)
-                violations.append(Violation(field.name, f"must be one of {names}"))
-        elif isinstance(value, Duration):
-            try:
+            continue
+        try:
+            if (kind := field.enum_type) is not None:
+                names = {one.number: one.name for one in kind.values}
+                values[field.name] = _choice(names, value)
+            elif field.name == PAGE_SIZE:
+                values[field.name] = _page_size(value)
+            elif isinstance(value, Duration):
                 values[field.name] = _span(value) if request.HasField(field.name) else None
-            except ValueRejected as error:
-                violations.append(Violation(field.name, str(error)))
+        except ValueRejected as error:
+            violations.append(Violation(field.name, str(error)))
     if violations:
         raise RequestInvalid(violations)
     return values
+
+
+def _choice(names: Mapping[int, str], number: int) -> int:
+    if number not in names:
+        raise ValueRejected(f"must be one of {', '.join(names.values())}")
+    return number
+
+
+def _page_size(number: int) -> int:
+    if number < 0:
+        raise ValueRejected("must not be below 0")
+    return min(number or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
 
 
 def _span(duration: Duration) -> timedelta:

@@ -23,6 +23,9 @@ class UserStore(Protocol):
     async def get(self, user_id: UUID) -> User | None:
         """Returns the user, whatever its state."""
 
+    async def lock(self, user_id: UUID) -> User | None:
+        """The same; nobody else changes or locks the user until the transaction ends."""
+
     async def insert(self, registration: Registration) -> User:
         """Makes the active user that the registration asks for, without its identifiers."""
 

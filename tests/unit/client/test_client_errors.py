@@ -42,6 +42,7 @@ CLASSES = {
     "REQUEST_MALFORMED": errors.RequestInvalid,
     "OTP_INVALID": errors.OtpInvalid,
     "SESSION_INVALID": errors.SessionInvalid,
+    "REAUTHENTICATION_NEEDED": errors.ReauthenticationNeeded,
     "USERNAME_TAKEN": errors.UsernameTaken,
     "EMAIL_TAKEN": errors.EmailTaken,
     "USER_NOT_FOUND": errors.UserNotFound,

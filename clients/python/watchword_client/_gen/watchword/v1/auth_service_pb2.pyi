@@ -174,6 +174,24 @@ class RevokeResponse(_message.Message):
     change_token: str
     def __init__(self, revoked_count: _Optional[int] = ..., change_token: _Optional[str] = ...) -> None: ...
 
+class ListSessionsRequest(_message.Message):
+    __slots__ = ("session_token", "page_size", "page_token")
+    SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    session_token: str
+    page_size: int
+    page_token: str
+    def __init__(self, session_token: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListSessionsResponse(_message.Message):
+    __slots__ = ("sessions", "next_page_token")
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    sessions: _containers.RepeatedCompositeFieldContainer[_resources_pb2.ListedSession]
+    next_page_token: str
+    def __init__(self, sessions: _Optional[_Iterable[_Union[_resources_pb2.ListedSession, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
 class GetRolesRequest(_message.Message):
     __slots__ = ("user_id", "session_token")
     USER_ID_FIELD_NUMBER: _ClassVar[int]

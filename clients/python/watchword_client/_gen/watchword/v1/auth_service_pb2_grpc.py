@@ -79,6 +79,11 @@ class AuthServiceStub(object):
                 request_serializer=watchword_dot_v1_dot_auth__service__pb2.RevokeRequest.SerializeToString,
                 response_deserializer=watchword_dot_v1_dot_auth__service__pb2.RevokeResponse.FromString,
                 _registered_method=True)
+        self.ListSessions = channel.unary_unary(
+                '/watchword.v1.AuthService/ListSessions',
+                request_serializer=watchword_dot_v1_dot_auth__service__pb2.ListSessionsRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_auth__service__pb2.ListSessionsResponse.FromString,
+                _registered_method=True)
         self.GetRoles = channel.unary_unary(
                 '/watchword.v1.AuthService/GetRoles',
                 request_serializer=watchword_dot_v1_dot_auth__service__pb2.GetRolesRequest.SerializeToString,
@@ -207,6 +212,20 @@ class AuthServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSessions(self, request, context):
+        """Lists the live sessions of the token's user, the newest first. Scope: login.
+
+        For a page on which a person sees where they are signed in, and ends what they do not know by
+        Revoke with its `session_id`.
+
+        Errors: UNAUTHENTICATED SESSION_INVALID as for ValidateSession; INVALID_ARGUMENT REQUEST_INVALID
+        for a session token that is absent, empty or over 256 bytes, for a `page_size` below 0, and for a
+        `page_token` that is none of this list. Reads only: a retry is safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetRoles(self, request, context):
         """Answers the roles and permissions of a user at this moment. Scope: validate.
 
@@ -254,6 +273,11 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.Revoke,
                     request_deserializer=watchword_dot_v1_dot_auth__service__pb2.RevokeRequest.FromString,
                     response_serializer=watchword_dot_v1_dot_auth__service__pb2.RevokeResponse.SerializeToString,
+            ),
+            'ListSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSessions,
+                    request_deserializer=watchword_dot_v1_dot_auth__service__pb2.ListSessionsRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_auth__service__pb2.ListSessionsResponse.SerializeToString,
             ),
             'GetRoles': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRoles,
@@ -460,6 +484,33 @@ class AuthService(object):
             '/watchword.v1.AuthService/Revoke',
             watchword_dot_v1_dot_auth__service__pb2.RevokeRequest.SerializeToString,
             watchword_dot_v1_dot_auth__service__pb2.RevokeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.AuthService/ListSessions',
+            watchword_dot_v1_dot_auth__service__pb2.ListSessionsRequest.SerializeToString,
+            watchword_dot_v1_dot_auth__service__pb2.ListSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

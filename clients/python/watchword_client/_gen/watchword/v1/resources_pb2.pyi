@@ -47,6 +47,22 @@ class Session(_message.Message):
     expire_time: _timestamp_pb2.Timestamp
     def __init__(self, id: _Optional[str] = ..., user_id: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., auth_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
+class ListedSession(_message.Message):
+    __slots__ = ("session", "last_seen_time", "client_ip", "client_user_agent", "client_device_name", "current")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEEN_TIME_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_IP_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_USER_AGENT_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_DEVICE_NAME_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_FIELD_NUMBER: _ClassVar[int]
+    session: Session
+    last_seen_time: _timestamp_pb2.Timestamp
+    client_ip: str
+    client_user_agent: str
+    client_device_name: str
+    current: bool
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., last_seen_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., client_ip: _Optional[str] = ..., client_user_agent: _Optional[str] = ..., client_device_name: _Optional[str] = ..., current: bool = ...) -> None: ...
+
 class User(_message.Message):
     __slots__ = ("id", "username", "full_name", "email", "roles", "permissions")
     ID_FIELD_NUMBER: _ClassVar[int]
