@@ -341,7 +341,7 @@ FORGETS = Mutant(
 
 NOT_HERE = Mutant(
     "revoke that its own cache is not told of",
-    (Change("login/sessions.py", "        ctx.cache.apply(written[1])\n", "        pass\n"),),
+    (Change("login/revoke.py", "        ctx.cache.apply(ended.change)\n", "        pass\n"),),
     (REVOCATION, FILLS),
 )
 

@@ -79,6 +79,7 @@ class NotedCache:
         self.take_refills = cache.take_refills
         self.clear = cache.clear
         self.take_seen = cache.take_seen
+        self.take_first_uses = cache.take_first_uses
 
     def take_misses(self, most: int) -> "NotedTurn | None":
         turn = self._cache.take_misses(most)

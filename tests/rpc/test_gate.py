@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2
 
 from tests.rpc.echo import Behind, gate_before_echo, host_and_port
 from tests.rpc.wire import REQUESTS, SERVICE, Answer, Wire, wire_to
-from tests.support.running import RunningApp, running_app
+from tests.support.running import running_app
 from watchword_client import auth_service_pb2 as pb
 
 WAIT_SECONDS = 10.0
@@ -220,9 +220,13 @@ async def test_a_thousand_calls_on_fifty_connections(behind: Behind) -> None:
         assert list(await asyncio.gather(*calls)) == bodies
 
 
-async def test_the_app_listens_behind_the_gate(app: RunningApp) -> None:
+async def test_the_app_listens_behind_the_gate(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A running app has its private folder with mode 0700, and the gate on the api address."""
-    folders = [path.parent for path in Path(tempfile.gettempdir()).glob("watchword-*/api")]
-    assert folders
-    assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o700}
-    assert (await app.client.revoke("none")).revoked_count == 0
+    with tempfile.TemporaryDirectory(prefix="ww-") as short:
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        async with running_app(database_url) as app:
+            (folder,) = [path.parent for path in Path(short).glob("watchword-*/api")]
+            assert folder.stat().st_mode & 0o777 == 0o700
+            assert (await app.client.revoke("none")).revoked_count == 0

@@ -177,11 +177,14 @@ async def test_a_fork_starts_no_gate() -> None:
     assert process.returncode == 0
 
 
-async def test_twenty_starts_and_stops_leave_nothing() -> None:
+async def test_twenty_starts_and_stops_leave_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No thread, no descriptor, no folder."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     def left() -> tuple[int, int, int]:
-        folders = len(list(Path(tempfile.gettempdir()).glob("watchword-*/api")))
+        folders = len(list(tmp_path.glob("watchword-*/api")))
         return sum(1 for _ in Path("/proc/self/fd").iterdir()), _gate_threads(), folders
 
     async def once() -> None:

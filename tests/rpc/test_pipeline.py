@@ -220,7 +220,7 @@ async def test_a_client_that_hangs_up_ends_its_handler(
     [
         (SERVICE, "Unregister"),
         (SERVICE, "register"),
-        (SERVICE, "RefreshSession"),
+        (SERVICE, "RefreshSessions"),
         ("watchword.v1.AdminService", "CreateUser"),
         ("watchword.v2.AuthService", "Register"),
     ],
