@@ -126,6 +126,14 @@ class DatabaseOnly(Section):
     database: DatabaseSettings
 
 
+class SessionsOnly(Section):
+    """What commands need that look at sessions."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    session: SessionPolicy = Field(default_factory=SessionPolicy)
+
+
 class SecretsOnly(Section):
     """What commands need that make keys."""
 
@@ -150,6 +158,11 @@ def load_config(environ: Mapping[str, str], *, required: Sequence[str] = ()) -> 
 def load_database_settings(environ: Mapping[str, str]) -> DatabaseSettings:
     """Reads the section `database` alone; raises ConfigError."""
     return _load(DatabaseOnly, environ).database
+
+
+def load_session_policy(environ: Mapping[str, str]) -> SessionPolicy:
+    """Reads the section `session` alone; raises ConfigError."""
+    return _load(SessionsOnly, environ).session
 
 
 def load_secrets(environ: Mapping[str, str]) -> SecretsSettings:

@@ -29,8 +29,10 @@ WRITES_A_CHANGE = {
     "sessions.py:SessionStore.REVOKE_BY_ID": "stolen",
     "sessions.py:SessionStore.REVOKE_OTHERS": "revoke others",
     "sessions.py:SessionStore.ROTATE": "refresh",
+    "users.py:UserStore.SET_STATE": "disable",
 }
 NEEDS_NONE = {
+    "users.py:UserStore.DELETE": "its use case raises the epoch before, with a change",
     "users.py:UserStore.INSERT": "a user who was not there is in no cache",
     "sessions.py:SessionStore.INSERT": "a session that was not there is in no cache",
     "sessions.py:SessionStore.NOTE_SEEN": "it puts an end off, which the database is asked for",

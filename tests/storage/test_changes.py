@@ -16,6 +16,7 @@ from watchword.login import admin
 from watchword.login.ports import Tx
 from watchword.login.refresh import note_first_use, refresh_session
 from watchword.login.revoke import RevokeScope, end_oldest, revoke
+from watchword.login.user_admin import disable_user
 from watchword.sessions.model import Client, NewSession, SessionPolicy
 from watchword.storage.pool import Isolation
 from watchword.storage.transactions import PgDatabase
@@ -181,6 +182,13 @@ SCENARIOS = {
         epoch=4,
     ),
     "one too many": Scenario(lambda w: w.end_oldest(), True, "user", OTHER_XMIN, one_more),
+    "disable": Scenario(
+        lambda w: disable_user(w.database, w.user.id),
+        1,
+        "user",
+        "SELECT xmin::text FROM users",
+        epoch=4,
+    ),
     "refresh": Scenario(lambda w: w.refresh(), True, "session", SESSION_XMIN, same_again=True),
     "stolen": Scenario(
         lambda w: w.refresh(),

@@ -40,6 +40,10 @@ class Action(StrEnum):
     END_OLDEST_SESSIONS = "end_oldest_sessions"
     # By Watchword itself, since a secret that was replaced came back.
     END_STOLEN_SESSION = "end_stolen_session"
+    # `count` sessions ended by it, if there were any.
+    DISABLE_USER = "disable_user"
+    ENABLE_USER = "enable_user"
+    DELETE_USER = "delete_user"
     CREATE_ROLE = "create_role"
     ASSIGN_ROLE = "assign_role"
     UNASSIGN_ROLE = "unassign_role"

@@ -24,7 +24,7 @@ _COMMANDS: Final = {
     "healthcheck": "healthcheck",
     "version": "server",
 }
-_GROUPS: Final = ("config", "secrets", "users", "roles")
+_GROUPS: Final = ("config", "secrets", "users", "sessions", "roles")
 
 
 class _Commands(Mapping[str, Any]):

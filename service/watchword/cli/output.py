@@ -12,6 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn, TypeVar
+from uuid import UUID
 
 import asyncpg
 import typer
@@ -22,6 +23,7 @@ from watchword.config import ConfigError, load_database_settings
 from watchword.dev.demo import DemoFailed
 from watchword.dev.postgres import DevelopmentPostgresError
 from watchword.errors import StorageUnavailable, ValueRejected
+from watchword.login.admin import find_user
 from watchword.login.ports import Database
 from watchword.mail.ports import SenderUnusable
 from watchword.observability.logging import LogSettings, configure_logging
@@ -51,6 +53,32 @@ def on_database(work: Callable[[Database], Awaitable[T]]) -> T:
     with errors_told():
         configure_logging(LogSettings(level="error"))  # what went wrong is told once
         return asyncio.run(connected(load_database_settings(os.environ)))
+
+
+def on_user(user: str, change: Callable[[Database, UUID], Awaitable[T]]) -> T:
+    """Runs a use case on the user of this id, username or address; ends when there is none."""
+
+    async def found(database: Database) -> tuple[T] | None:
+        known = await find_user(database, user)
+        return None if known is None else (await change(database, known[0].id),)
+
+    outcome = on_database(found)
+    if outcome is None:
+        fail(f"no user `{user}`", "give an id, a username or an address")
+    return outcome[0]
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Asks before what cannot be undone; ends the command for anything but yes.
+
+    Without a terminal nobody can be asked: then `--yes` has to say it.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        fail("this cannot be undone", "say so with `--yes`", 2)
+    if not typer.confirm(question, err=True):
+        fail("nothing was changed", "run it again to be asked again")
 
 
 def show(values: dict[str, Any], *, as_json: bool) -> None:

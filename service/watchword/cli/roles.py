@@ -1,8 +1,6 @@
 """`watchword roles ...`: roles and who holds them."""
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
-from uuid import UUID
+from typing import Annotated
 
 import typer
 
@@ -12,6 +10,7 @@ from watchword.cli.output import (
     errors_told,
     fail,
     on_database,
+    on_user,
     show_rows,
 )
 from watchword.errors import ValueRejected
@@ -20,14 +19,10 @@ from watchword.login.admin import (
     Unassigned,
     assign_role,
     create_role,
-    find_user,
     list_roles,
     unassign_role,
 )
-from watchword.login.ports import Database
 from watchword.roles import rules as role_rules
-
-T = TypeVar("T")
 
 app = typer.Typer(help="Roles and who holds them.", no_args_is_help=True)
 RoleArgument = Annotated[str, typer.Argument(metavar="ROLE")]
@@ -56,7 +51,7 @@ def roles_create(
 @app.command("assign")
 def roles_assign(user: UserArgument, role: RoleArgument) -> None:
     """Give a role to a user."""
-    outcome = _on_user(user, lambda database, user_id: assign_role(database, role, user_id))
+    outcome = on_user(user, lambda database, user_id: assign_role(database, role, user_id))
     if outcome is Assigned.NO_SUCH_ROLE:
         fail(f"no role `{role}`", f"make it with `watchword roles create {role}`")
     print("the user holds it already" if outcome is Assigned.ALREADY else f"assigned `{role}`")
@@ -65,24 +60,11 @@ def roles_assign(user: UserArgument, role: RoleArgument) -> None:
 @app.command("unassign")
 def roles_unassign(user: UserArgument, role: RoleArgument) -> None:
     """Take a role from a user."""
-    outcome = _on_user(user, lambda database, user_id: unassign_role(database, role, user_id))
+    outcome = on_user(user, lambda database, user_id: unassign_role(database, role, user_id))
     if outcome is Unassigned.NO_SUCH_ROLE:
         fail(f"no role `{role}`", "`watchword roles list` shows those that there are")
     held = outcome is Unassigned.NOW
     print(f"unassigned `{role}`" if held else "the user does not hold it")
-
-
-def _on_user(user: str, change: Callable[[Database, UUID], Awaitable[T]]) -> T:
-    """Runs a use case on the user of this id, username or address; ends when there is none."""
-
-    async def found(database: Database) -> T | None:
-        known = await find_user(database, user)
-        return None if known is None else await change(database, known[0].id)
-
-    outcome = on_database(found)
-    if outcome is None:
-        fail(f"no user `{user}`", "give an id, a username or an address")
-    return outcome
 
 
 @app.command("list")

@@ -1,9 +1,12 @@
 """`watchword users ...`: people with an account."""
 
+from typing import Annotated
+
 import typer
 
-from watchword.cli.output import Json, UserArgument, fail, on_database, show
+from watchword.cli.output import Json, UserArgument, confirm, fail, on_database, on_user, show
 from watchword.login.admin import find_user
+from watchword.login.user_admin import delete_user, disable_user, enable_user
 
 app = typer.Typer(help="People with an account.", no_args_is_help=True)
 
@@ -28,3 +31,33 @@ def users_show(user: UserArgument, as_json: Json = False) -> None:
         },
         as_json=as_json,
     )
+
+
+@app.command("disable")
+def users_disable(user: UserArgument) -> None:
+    """Keep a user from signing in, and end every session of theirs."""
+    ended = on_user(user, disable_user)
+    print(
+        "the user is disabled already" if ended is None else f"disabled, {_sessions(ended)} ended"
+    )
+
+
+@app.command("enable")
+def users_enable(user: UserArgument) -> None:
+    """Let a disabled user sign in again."""
+    print("enabled" if on_user(user, enable_user) else "the user is not disabled")
+
+
+@app.command("delete")
+def users_delete(
+    user: UserArgument,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a user with sessions and roles; address and username are free at once."""
+    confirm(f"delete `{user}` for good?", yes=yes)
+    ended = on_user(user, delete_user)
+    print("the user is gone already" if ended is None else f"deleted, {_sessions(ended)} ended")
+
+
+def _sessions(count: int) -> str:
+    return f"{count} session{'' if count == 1 else 's'}"

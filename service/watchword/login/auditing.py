@@ -51,14 +51,16 @@ def revoked(session_id: UUID, user_id: UUID, *, caller: str) -> Event:
     )
 
 
-def revoked_many(action: Action, ended: EndedSessions, *, caller: str) -> Event:
-    """The event of the end of several sessions of a user."""
+def user_changed(action: Action, ended: EndedSessions, *, actor: str) -> Event:
+    """The event of what was done to a user, by which sessions may have ended: `count` says how many
+    if there were any.
+    """
     return Event(
         id=new_id(slot_of(ended.user_id)),
         action=action,
-        actor=caller,
+        actor=actor,
         user_id=ended.user_id,
-        count=ended.count,
+        count=max(ended.count, 1),
     )
 
 

@@ -114,7 +114,7 @@ def _one(ended: ChangedSession | None, caller: str) -> _Ended | None:
 def _many(action: Action, ended: EndedSessions | None, caller: str) -> _Ended | None:
     if ended is None or ended.count == 0:
         return None
-    event = auditing.revoked_many(action, ended, caller=caller)
+    event = auditing.user_changed(action, ended, actor=caller)
     return _Ended(ended.count, event, changes.sessions_ended(ended))
 
 

@@ -33,6 +33,9 @@ class SessionStore(Protocol):
     ) -> Sequence[ListedSession]:
         """Returns live sessions of a user, those with ids below `before`, the newest first."""
 
+    async def count_live(self, user_id: UUID, *, epoch: int) -> int:
+        """Counts the sessions of a user that live if that is the user's epoch."""
+
     async def rotate(
         self, found: Rotation, *, verifier: bytes, key_id: int, client: Client
     ) -> ChangedSession | None:

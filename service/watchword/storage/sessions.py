@@ -303,6 +303,19 @@ class SessionStore:
         assert row is not None  # the user of a live session, by its foreign key
         return EndedSessions(row["ended"], row["id"], row["auth_epoch"], row["version"])
 
+    COUNT_LIVE = """
+        SELECT count(*)
+        FROM sessions
+        WHERE slot = $1 AND user_id = $2 AND epoch >= $3
+          AND revoke_time IS NULL AND expire_time > now()
+    """
+
+    async def count_live(self, user_id: UUID, *, epoch: int) -> int:
+        counted: int = await self._connection.fetchval(
+            self.COUNT_LIVE, slot_of(user_id), user_id, epoch
+        )
+        return counted
+
     # $1 slot, $2 id, $3 verifier of the present secret, $4 how long the one before goes on
     END_PREVIOUS = """
         WITH owner AS (

@@ -6,7 +6,7 @@ import asyncpg
 
 from watchword.crypto import slot_of
 from watchword.storage.pool import Connection
-from watchword.users.model import Registration, User, UserState
+from watchword.users.model import ChangedUser, Registration, User, UserState
 
 
 def user_of(row: asyncpg.Record) -> User:
@@ -81,6 +81,35 @@ class UserStore:
         )
         assert row is not None  # INSERT without ON CONFLICT answers its row or raises
         return user_of(row)
+
+    # $1 slot, $2 id, $3 state. Disabling ends the sessions, by the epoch; enabling brings none
+    # back.
+    SET_STATE = """
+        UPDATE users AS u
+        SET state = $3, version = u.version + 1, update_time = now(),
+            auth_epoch = u.auth_epoch + ($3 = 'disabled')::int
+        WHERE u.slot = $1 AND u.id = $2 AND u.state <> $3
+        RETURNING u.id, u.auth_epoch, u.version
+    """
+
+    async def set_state(self, user_id: UUID, state: UserState) -> ChangedUser | None:
+        row = await self._connection.fetchrow(self.SET_STATE, slot_of(user_id), user_id, state)
+        return None if row is None else ChangedUser(row["id"], row["auth_epoch"], row["version"])
+
+    RELEASE_IDENTIFIER = """
+        DELETE FROM identifiers
+        WHERE kind = $1 AND value = $2 AND user_id = $3
+    """
+
+    async def release_identifiers(self, account_key: str, username: str, user_id: UUID) -> None:
+        for kind, value in (("email", account_key), ("username", username)):
+            await self._connection.execute(self.RELEASE_IDENTIFIER, kind, value, user_id)
+
+    # Sessions and roles go with the user, by their foreign keys.
+    DELETE = "DELETE FROM users WHERE slot = $1 AND id = $2"
+
+    async def delete(self, user_id: UUID) -> None:
+        await self._connection.execute(self.DELETE, slot_of(user_id), user_id)
 
     CLAIM_EMAIL = """
         INSERT INTO identifiers (kind, value, user_id)
