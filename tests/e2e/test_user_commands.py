@@ -151,3 +151,21 @@ async def test_sessions_are_listed_and_ended(server: RunningApp) -> None:
     assert await audited(server) == [("revoke", "cli", 1), ("revoke_all", "cli", 1)]
     nobody = await on(server, "sessions list nobody")
     assert (nobody.exit_code, "no user `nobody`" in nobody.stderr) == (1, True)
+
+
+async def test_a_role_for_a_while(server: RunningApp) -> None:
+    """Its end, who gave it and why are stored; a span that is none gives nothing."""
+    await server.sign_in("ada")
+    assert (await on(server, "roles create auditor")).exit_code == 0
+    for wrong in ("0s", "-1h", "1w", "9999d", "99999999999999999999d", "soon"):
+        refused = await on(server, f"roles assign ada auditor --expires-in {wrong}")
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert "--expires-in" in refused.stderr
+    assert await server.sql("SELECT role FROM user_roles") == []
+    done = await on(server, "roles assign ada auditor --expires-in 12h --reason ticket-7")
+    assert (done.exit_code, done.stdout) == (0, "assigned `auditor`\n")
+    (row,) = await server.sql(
+        "SELECT granted_by, reason, round(extract(epoch FROM expire_time - now()) / 3600)::int"
+        " AS hours FROM user_roles"
+    )
+    assert tuple(row) == ("cli", "ticket-7", 12)

@@ -56,6 +56,7 @@ pub(crate) struct Live {
     session: Vec<u8>,
     user: Vec<u8>,
     roles: Vec<u8>,
+    roles_end: i64,
 }
 
 impl Row {
@@ -86,6 +87,8 @@ impl Live {
         let user_epoch = columns.number()?;
         let [username, full_name, email] = [columns.value()?, columns.value()?, columns.value()?];
         let [roles, permissions] = [columns.texts()?, columns.texts()?];
+        // NULL when no role ends.
+        let roles_end = columns.time_or(i64::MAX)?;
 
         let mut session = Vec::with_capacity(128);
         write_field(&mut session, session::ID, &uuid_text(&session_id));
@@ -119,6 +122,7 @@ impl Live {
             session,
             user,
             roles: granted,
+            roles_end,
         })
     }
 
@@ -129,7 +133,7 @@ impl Live {
                 id: self.user_id,
                 version: self.version,
                 epoch: self.user_epoch,
-                end: i64::MAX,
+                end: self.roles_end,
                 message: &self.user,
                 roles: &self.roles,
             },
@@ -303,10 +307,11 @@ mod tests {
             b"a@b.example".to_vec(),
             texts(roles),
             texts(permissions),
+            time(10),
         ];
         let columns = columns.iter().map(|value| column(Some(value)));
         let null = column(None);
-        [vec![0, 0, 0, 19]]
+        [vec![0, 0, 0, 20]]
             .into_iter()
             .chain(columns)
             .chain([null])
@@ -333,7 +338,7 @@ mod tests {
         assert_eq!(times.map(|time| time - POSTGRES_EPOCH), [3, 4, 5]);
         assert_eq!(session.previous, Some(([4; 32], POSTGRES_EPOCH + 9)));
         assert_eq!((session.epoch, user.version, user.epoch), (6, 7, 8));
-        assert_eq!(user.id, [0xff; 16]);
+        assert_eq!((user.id, user.end), ([0xff; 16], POSTGRES_EPOCH + 10));
         assert_eq!(user.roles, b"\x0a\x01r\x0a\x01s\x12\x03p:x");
         let text = b"ffffffff-ffff-ffff-ffff-ffffffffffff";
         let named = b"\x12\x03ada\x1a\x03Ada\x22\x0ba@b.example";

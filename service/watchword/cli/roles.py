@@ -1,5 +1,6 @@
 """`watchword roles ...`: roles and who holds them."""
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -23,8 +24,11 @@ from watchword.login.admin import (
     unassign_role,
 )
 from watchword.roles import rules as role_rules
+from watchword.settings import parse_duration
 
 app = typer.Typer(help="Roles and who holds them.", no_args_is_help=True)
+LIFETIME_MAX = timedelta(days=3650)
+REASON_MAX = 200
 RoleArgument = Annotated[str, typer.Argument(metavar="ROLE")]
 
 
@@ -49,12 +53,38 @@ def roles_create(
 
 
 @app.command("assign")
-def roles_assign(user: UserArgument, role: RoleArgument) -> None:
-    """Give a role to a user."""
-    outcome = on_user(user, lambda database, user_id: assign_role(database, role, user_id))
+def roles_assign(
+    user: UserArgument,
+    role: RoleArgument,
+    expires_in: Annotated[
+        str | None, typer.Option("--expires-in", metavar="SPAN", help="As `12h` or `30d`.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Kept with it.")] = None,
+) -> None:
+    """Give a role to a user, for good or for a while."""
+    with errors_told():
+        lifetime = None if expires_in is None else _lifetime(expires_in)
+        if reason is not None and not 0 < len(reason) <= REASON_MAX:
+            raise ValueRejected(f"the reason must have 1 to {REASON_MAX} characters")
+    outcome = on_user(
+        user,
+        lambda database, user_id: assign_role(
+            database, role, user_id, lifetime=lifetime, reason=reason
+        ),
+    )
     if outcome is Assigned.NO_SUCH_ROLE:
         fail(f"no role `{role}`", f"make it with `watchword roles create {role}`")
     print("the user holds it already" if outcome is Assigned.ALREADY else f"assigned `{role}`")
+
+
+def _lifetime(text: str) -> timedelta:
+    try:
+        lifetime = parse_duration(text)
+    except ValueError as error:
+        raise ValueRejected(f"`--expires-in` {error}") from None
+    if not isinstance(lifetime, timedelta) or not timedelta(0) < lifetime <= LIFETIME_MAX:
+        raise ValueRejected("`--expires-in` must be from `1s` to `3650d`")
+    return lifetime
 
 
 @app.command("unassign")

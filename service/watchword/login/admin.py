@@ -1,6 +1,7 @@
 """What an operator does from the command line, straight on the database."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from enum import Enum
 from uuid import UUID
 
@@ -72,13 +73,26 @@ async def list_roles(database: Database) -> Sequence[Role]:
     return await database.run_statement(lambda tx: tx.roles.list_all())
 
 
-async def assign_role(database: Database, role: str, user_id: UUID) -> Assigned:
-    """Gives a role to a user who is there; sessions show it at their next check."""
+async def assign_role(
+    database: Database,
+    role: str,
+    user_id: UUID,
+    *,
+    lifetime: timedelta | None = None,
+    reason: str | None = None,
+) -> Assigned:
+    """Gives a role to a user who is there; sessions show it at their next check.
+
+    With a lifetime it falls out of every answer when that is over. Given again, it counts anew.
+    """
 
     async def statements(tx: Tx) -> Assigned:
         if not await tx.roles.exists(role):
             return Assigned.NO_SUCH_ROLE
-        if not await tx.roles.assign(role, user_id=user_id):
+        given = await tx.roles.assign(
+            role, user_id=user_id, lifetime=lifetime, granted_by=CLI, reason=reason
+        )
+        if not given:
             return Assigned.ALREADY
         await _user_changed(tx, user_id, Action.ASSIGN_ROLE, role)
         return Assigned.NOW

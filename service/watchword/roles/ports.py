@@ -1,7 +1,7 @@
 """What roles need from storage."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -26,8 +26,19 @@ class RoleStore(Protocol):
     async def exists(self, name: str) -> bool:
         """Answers whether there is a role of that name."""
 
-    async def assign(self, name: str, *, user_id: UUID) -> bool:
-        """Gives the role to the user; False when the user holds it already."""
+    async def assign(
+        self,
+        name: str,
+        *,
+        user_id: UUID,
+        lifetime: timedelta | None = None,
+        granted_by: str | None = None,
+        reason: str | None = None,
+    ) -> bool:
+        """Gives the role to the user, for good or for a lifetime, which counts from now.
+
+        False when the user holds it for good already and is to.
+        """
 
     async def unassign(self, name: str, *, user_id: UUID) -> bool:
         """Takes the role from the user; False when the user does not hold it."""

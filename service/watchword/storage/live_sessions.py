@@ -37,6 +37,7 @@ class LiveSessionStore:
                    SELECT r.role
                    FROM user_roles r
                    WHERE r.slot = $1 AND r.user_id = u.id
+                     AND (r.expire_time IS NULL OR r.expire_time > now())
                    ORDER BY r.role COLLATE "C"
                ) AS roles,
                ARRAY(
@@ -44,6 +45,7 @@ class LiveSessionStore:
                    FROM user_roles r
                    JOIN role_permissions p ON p.role = r.role
                    WHERE r.slot = $1 AND r.user_id = u.id
+                     AND (r.expire_time IS NULL OR r.expire_time > now())
                    ORDER BY p.permission COLLATE "C"
                ) AS permissions
         FROM sessions s
@@ -80,7 +82,7 @@ class LiveSessionStore:
                     FILTER (WHERE p.permission IS NOT NULL),
                 ARRAY[]::text[]
             ),
-            u.locale
+            min(r.expire_time), u.locale
         ))
         FROM (SELECT 1) AS always
         LEFT JOIN (
@@ -88,6 +90,7 @@ class LiveSessionStore:
             JOIN sessions s ON s.slot = asked.slot AND s.id = asked.id
             JOIN users u ON u.slot = asked.slot AND u.id = s.user_id
             LEFT JOIN user_roles r ON r.slot = asked.slot AND r.user_id = u.id
+                AND (r.expire_time IS NULL OR r.expire_time > now())
             LEFT JOIN role_permissions p ON p.role = r.role
         ) ON s.revoke_time IS NULL AND s.expire_time > now()
           AND s.last_seen_time + $3::interval > now()
@@ -150,6 +153,8 @@ def _live(columns: "_Columns", as_of_time: datetime) -> LiveSession:
     user_id, auth_epoch = columns.uuid(), columns.number()
     username, full_name, email = columns.text(), columns.text(), columns.text()
     grants = Grants(columns.texts(), columns.texts())
+    # When the first of them ends is for caches.
+    columns.optional(_Columns.time)
     return LiveSession(
         session=Session(
             id=session_id,

@@ -1,7 +1,7 @@
 """Roles, their permissions and who holds them."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from watchword.crypto import slot_of
@@ -22,6 +22,7 @@ class RoleStore:
                 SELECT r.role
                 FROM user_roles r
                 WHERE r.slot = $1 AND r.user_id = $2
+                  AND (r.expire_time IS NULL OR r.expire_time > now())
                 ORDER BY r.role COLLATE "C"
             ) AS roles,
             ARRAY(
@@ -29,6 +30,7 @@ class RoleStore:
                 FROM user_roles r
                 JOIN role_permissions p ON p.role = r.role
                 WHERE r.slot = $1 AND r.user_id = $2
+                  AND (r.expire_time IS NULL OR r.expire_time > now())
                 ORDER BY p.permission COLLATE "C"
             ) AS permissions
     """
@@ -83,15 +85,31 @@ class RoleStore:
     async def exists(self, name: str) -> bool:
         return bool(await self._connection.fetchval(self.EXISTS, name))
 
+    # $1 slot, $2 user id, $3 role, $4 for how long or NULL, $5 who gives it, $6 why. Nothing is
+    # written when the user holds it for ever and no other end is asked for.
     ASSIGN = """
-        INSERT INTO user_roles (slot, user_id, role, create_time)
-        VALUES ($1, $2, $3, now())
-        ON CONFLICT (slot, user_id, role) DO NOTHING
+        INSERT INTO user_roles AS held (slot, user_id, role, create_time, expire_time, granted_by,
+                                        reason)
+        VALUES ($1, $2, $3, now(), now() + $4::interval, $5, $6)
+        ON CONFLICT (slot, user_id, role) DO UPDATE
+        SET create_time = EXCLUDED.create_time, expire_time = EXCLUDED.expire_time,
+            granted_by = EXCLUDED.granted_by, reason = EXCLUDED.reason
+        WHERE held.expire_time IS DISTINCT FROM EXCLUDED.expire_time
         RETURNING role
     """
 
-    async def assign(self, name: str, *, user_id: UUID) -> bool:
-        given = await self._connection.fetchval(self.ASSIGN, slot_of(user_id), user_id, name)
+    async def assign(
+        self,
+        name: str,
+        *,
+        user_id: UUID,
+        lifetime: timedelta | None = None,
+        granted_by: str | None = None,
+        reason: str | None = None,
+    ) -> bool:
+        given = await self._connection.fetchval(
+            self.ASSIGN, slot_of(user_id), user_id, name, lifetime, granted_by, reason
+        )
         return given is not None
 
     UNASSIGN = """
