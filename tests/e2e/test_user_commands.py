@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import shlex
 from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.e2e.pages import Page
 from tests.support.processes import Finished, run
 from tests.support.running import RunningApp, running_app
 from watchword_client import OtpInvalid, SessionInvalid, UserNotFound
@@ -169,3 +171,16 @@ async def test_a_role_for_a_while(server: RunningApp) -> None:
         " AS hours FROM user_roles"
     )
     assert tuple(row) == ("cli", "ticket-7", 12)
+
+
+async def test_the_page_of_sessions(server: RunningApp) -> None:
+    """Every command of docs/sessions.md works as it stands."""
+    await server.sign_in("ada")
+    assert (await on(server, "roles create editor")).exit_code == 0
+    (block,) = Page("docs/sessions.md").blocks("sh")
+    env = {"WATCHWORD_DATABASE__URL": server.database_url}
+    for line in block.splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == ".venv/bin/watchword"
+        done = await run(*arguments, env=env)
+        assert (done.exit_code, done.stderr) == (0, ""), line
