@@ -280,16 +280,12 @@ class KeyRing:
     def refresh_session(
         self, token: str, *, generation: int, key_id: int
     ) -> tuple[Secret, bytes] | None:
-        """Gives the token, and its verifier, that follows the `generation`-th of a session.
+        """Gives the token that follows the `generation`-th of a session, and its verifier.
 
-        Signed by this key, the same token always gives the same one. None where
-        `parse_session_token` gives none, or when the ring does not hold the key.
+        Always the same. None where `parse_session_token` gives none, or without that key.
         """
         refreshed = self._ring.refresh_session(token, generation, key_id)
-        if refreshed is None:
-            return None
-        next_token, verifier = refreshed
-        return Secret(next_token), verifier
+        return None if refreshed is None else (Secret(refreshed[0]), refreshed[1])
 
     def mint_device_token(self, subject_key: bytes, times: DeviceTimes) -> Secret:
         """Makes the token of a device that has signed in; its tag is made with the index key."""

@@ -33,3 +33,15 @@ async def wire(app: RunningApp) -> AsyncIterator[Wire]:
     """A wire to this test's own server."""
     async with wire_to(app) as opened:
         yield opened
+
+
+@pytest.fixture(params=["cached", "uncached", "without the gate"])
+async def server(database_url: str, request: pytest.FixtureRequest) -> AsyncIterator[RunningApp]:
+    """A server that answers checks from its cache, by reads, or without a gate."""
+    settings = {
+        "cached": {"GATE__CACHE_MIB": "16"},
+        "uncached": {"GATE__CACHE_MIB": "0"},
+        "without the gate": {"GATE__ENABLED": "false"},
+    }
+    async with running_app(database_url, **settings[request.param]) as app:
+        yield app

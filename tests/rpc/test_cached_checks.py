@@ -2,20 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
-import grpc
 import pytest
 
-from tests.rpc.wire import SERVICE, Wire, sent, settled, wire_to
+from tests.rpc.wire import Wire, sent, settled, wire_to
 from tests.support.processes import run
 from tests.support.running import RunningApp, running_app
 from watchword.callers.model import Scope
 from watchword.crypto import KnownChange, KnownKind
 from watchword.login import admin
-from watchword.login.ports import Tx
 from watchword_client import RequestInvalid, SessionInvalid
 from watchword_client import auth_service_pb2 as pb
 
@@ -132,33 +129,6 @@ async def test_roles_of_the_command_line_are_seen(cached: RunningApp) -> None:
     assert list((await known(cached, token)).user.roles) == ["auditor"]
 
 
-async def test_a_role_ends_without_anybody(cached: RunningApp) -> None:
-    """One that is held for two seconds is in the answers of a known session, and then in none, nor
-    in GetRoles; given for good meanwhile it stays. No job and no change has a part in it.
-
-    Seen to fail with `i64::MAX` for its end in live_row.rs, and with the end not asked for in
-    GRANTS_AT.
-    """
-    signed_in = await cached.sign_in("ada")
-    token, user_id = signed_in.session_token, UUID(signed_in.user.id)
-    for name in ("brief", "kept"):
-        await admin.create_role(cached.app.database, name, [f"{name}:x"])
-        lifetime = timedelta(seconds=2)
-        given = await admin.assign_role(cached.app.database, name, user_id, lifetime=lifetime)
-        assert given is admin.Assigned.NOW
-    for answer, name in ((admin.Assigned.NOW, "kept"), (admin.Assigned.ALREADY, "kept")):
-        assert await admin.assign_role(cached.app.database, name, user_id) is answer
-    await asyncio.sleep(LEASE_SECONDS)
-    assert list((await known(cached, token)).user.roles) == ["brief", "kept"]
-    await asyncio.sleep(1.5)
-    for _ in range(3):
-        answer = await cached.client.validate_session(token)
-        assert (list(answer.user.roles), list(answer.user.permissions)) == (["kept"], ["kept:x"])
-        for target in ({"user_id": str(user_id)}, {"session_token": token}):
-            assert list((await cached.client.get_roles(**target)).roles) == ["kept"]
-        await asyncio.sleep(0.2)
-
-
 async def test_without_a_poll_the_database_is_asked(cached: RunningApp, database_url: str) -> None:
     """When the changes cannot be read for a second, no check is answered from memory any more, and
     afterwards they are again.
@@ -212,51 +182,6 @@ async def _assert_forged_are_refused(wire: Wire, token: str) -> None:
         request = pb.ValidateSessionRequest(session_token=forged)
         answer = await wire.call("ValidateSession", request)
         assert (answer.code.name, answer.reason) == ("UNAUTHENTICATED", "SESSION_INVALID")
-
-
-@pytest.mark.parametrize("names", [(), ("one",), ("b", "a", "c" * 64)])
-async def test_the_gate_writes_what_python_does(cached: RunningApp, names: tuple[str, ...]) -> None:
-    """The same bytes from a read of the gate's, from the cache, and, of a compressed request, from
-    Python; the time apart. Of each call that asks by a token, with names in several scripts.
-    """
-    signed_in = await cached.sign_in("ada")
-    user_id = UUID(signed_in.user.id)
-    full_name = "Ada Łovelace 愛 é" * 9
-    await cached.sql("UPDATE users SET full_name = $1 RETURNING id", full_name)
-
-    async def grant(tx: Tx) -> None:
-        for name in names:
-            await tx.roles.create(name, permissions=[f"{name}:x", "all"])
-            await tx.roles.assign(name, user_id=user_id)
-
-    await cached.app.database.run_tx(grant)
-    token = signed_in.session_token
-    requests = {
-        "ValidateSession": (
-            pb.ValidateSessionRequest(session_token=token),
-            pb.ValidateSessionResponse,
-        ),
-        "GetRoles": (pb.GetRolesRequest(session_token=token), pb.GetRolesResponse),
-        "BatchValidateSessions": (
-            pb.BatchValidateSessionsRequest(session_tokens=[token, "none", token]),
-            pb.BatchValidateSessionsResponse,
-        ),
-    }
-    key = (("authorization", f"Bearer {cached.service_key(*Scope)}"),)
-    async with grpc.aio.insecure_channel(cached.app.api_address) as channel:
-        for name, (request, response) in requests.items():
-            method = channel.unary_unary(f"/{SERVICE}/{name}")
-            answers = []
-            for compression in (None, None, grpc.Compression.Gzip):
-                body = await method(
-                    request.SerializeToString(), metadata=key, compression=compression
-                )
-                answer = response.FromString(body)
-                assert answer.as_of_time.seconds
-                answer.ClearField("as_of_time")
-                assert answer.SerializeToString() in body
-                answers.append(answer.SerializeToString(deterministic=True))
-            assert answers[0] == answers[1] == answers[2], name
 
 
 async def test_what_the_gate_does_not_judge_is_passed_on(cached: RunningApp) -> None:

@@ -1,6 +1,5 @@
 """`max_auth_age` of ValidateSession: from the cache, by a read, and by Python."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import grpc
@@ -12,18 +11,6 @@ from watchword_client import ReauthenticationNeeded, SessionInvalid
 from watchword_client import auth_service_pb2 as pb
 
 ENOUGH, TOO_LITTLE = timedelta(minutes=11), timedelta(minutes=9)
-
-
-@pytest.fixture(params=["cached", "uncached", "without the gate"])
-async def server(database_url: str, request: pytest.FixtureRequest) -> AsyncIterator[RunningApp]:
-    """A server that answers checks from its cache, by reads, or without a gate."""
-    settings = {
-        "cached": {"GATE__CACHE_MIB": "16"},
-        "uncached": {"GATE__CACHE_MIB": "0"},
-        "without the gate": {"GATE__ENABLED": "false"},
-    }
-    async with running_app(database_url, **settings[request.param]) as app:
-        yield app
 
 
 async def test_an_old_authentication_is_not_enough(server: RunningApp) -> None:

@@ -3,12 +3,11 @@ row 31). What races is in tests/races/test_refreshes.py.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.rpc.wire import sent, settled
-from tests.support.running import RunningApp, running_app
+from tests.support.running import RunningApp
 from watchword_client import SessionInvalid
 from watchword_client import auth_service_pb2 as pb
 
@@ -16,18 +15,6 @@ WAIT_SECONDS = 5.0
 # FirstUseWriter's bound by the design, and the poll that tells the other replicas.
 WRITTEN_SECONDS = 1.0
 OVERLAP_SECONDS = 30
-
-
-@pytest.fixture(params=["cached", "uncached", "without the gate"])
-async def server(database_url: str, request: pytest.FixtureRequest) -> AsyncIterator[RunningApp]:
-    """A server that answers checks from its cache, by reads, or without a gate."""
-    settings = {
-        "cached": {"GATE__CACHE_MIB": "16"},
-        "uncached": {"GATE__CACHE_MIB": "0"},
-        "without the gate": {"GATE__ENABLED": "false"},
-    }
-    async with running_app(database_url, **settings[request.param]) as app:
-        yield app
 
 
 async def is_live(app: RunningApp, token: str) -> bool:

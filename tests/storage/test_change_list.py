@@ -23,12 +23,12 @@ WRITES_A_CHANGE = {
     "roles.py:RoleStore.CREATE": "create role",
     "roles.py:RoleStore.UNASSIGN": "unassign",
     "sessions.py:SessionStore.END_OLDEST": "one too many",
-    "sessions.py:SessionStore.END_PREVIOUS": "first use",
+    "rotations.py:RotationStore.END_PREVIOUS": "first use",
     "sessions.py:SessionStore.REVOKE": "revoke",
     "sessions.py:SessionStore.REVOKE_ALL": "revoke all",
     "sessions.py:SessionStore.REVOKE_BY_ID": "stolen",
     "sessions.py:SessionStore.REVOKE_OTHERS": "revoke others",
-    "sessions.py:SessionStore.ROTATE": "refresh",
+    "rotations.py:RotationStore.ROTATE": "refresh",
     "users.py:UserStore.SET_STATE": "disable",
 }
 NEEDS_NONE = {

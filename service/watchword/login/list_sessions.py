@@ -33,7 +33,7 @@ async def list_sessions(
     idle_lifetime = ctx.sessions.idle_lifetime
 
     async def statements(tx: Tx) -> tuple[Rotation, Sequence[ListedSession]]:
-        found = await tx.sessions.find_rotation(presented.session_id, idle_lifetime=idle_lifetime)
+        found = await tx.rotations.find(presented.session_id, idle_lifetime=idle_lifetime)
         if found is None:
             raise SessionInvalid
         if judge(found.secrets, presented.verifier, at=found.as_of_time) is Presented.NEITHER:

@@ -21,7 +21,7 @@ from watchword.otp.ports import (
 from watchword.roles.model import Grants
 from watchword.roles.ports import RoleStore
 from watchword.sessions.model import Secrets, Session
-from watchword.sessions.ports import SessionStore
+from watchword.sessions.ports import RotationStore, SessionStore
 from watchword.users.model import User
 from watchword.users.ports import RegistrationStore, UserStore
 
@@ -178,6 +178,8 @@ class Tx(Protocol):
     def installation(self) -> InstallationStore: ...
     @property
     def sessions(self) -> SessionStore: ...
+    @property
+    def rotations(self) -> RotationStore: ...
     @property
     def live_sessions(self) -> LiveSessionStore: ...
     @property

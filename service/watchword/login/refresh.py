@@ -66,7 +66,7 @@ async def _try_once(ctx: LoginContext, token: str, client: Client) -> _Done:
     idle_lifetime = ctx.sessions.idle_lifetime
 
     async def transaction(tx: Tx) -> _Done:
-        found = await tx.sessions.find_rotation(presented.session_id, idle_lifetime=idle_lifetime)
+        found = await tx.rotations.find(presented.session_id, idle_lifetime=idle_lifetime)
         if found is None:
             raise SessionInvalid
         match judge(found.secrets, presented.verifier, at=found.as_of_time):
@@ -82,7 +82,7 @@ async def _try_once(ctx: LoginContext, token: str, client: Client) -> _Done:
             return await tx.audit.exists(done.event.id)
         if done.change is None:
             return True
-        found = await tx.sessions.find_rotation(presented.session_id, idle_lifetime=idle_lifetime)
+        found = await tx.rotations.find(presented.session_id, idle_lifetime=idle_lifetime)
         return found is not None and found.secrets.verifier == done.verifier
 
     return await ctx.database.run_tx(transaction, committed=committed)
@@ -93,7 +93,7 @@ async def _rotate(ctx: LoginContext, tx: Tx, token: str, found: Rotation, client
     following = ctx.keys.refresh_session(token, generation=found.generation, key_id=key_id)
     assert following is not None  # the token was read, and the key signs
     next_token, verifier = following
-    rotated = await tx.sessions.rotate(found, verifier=verifier, key_id=key_id, client=client)
+    rotated = await tx.rotations.rotate(found, verifier=verifier, key_id=key_id, client=client)
     if rotated is None:
         raise _LostRace
     change = changes.session_changed(rotated)
@@ -128,7 +128,7 @@ async def note_first_use(
     """Gives the secret before the one with this verifier its end, if that is still to be done."""
 
     async def transaction(tx: Tx) -> Change | None:
-        changed = await tx.sessions.end_previous(session_id, verifier=verifier, overlap=OVERLAP)
+        changed = await tx.rotations.end_previous(session_id, verifier=verifier, overlap=OVERLAP)
         if changed is None:
             return None
         change = changes.session_changed(changed)

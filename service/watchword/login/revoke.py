@@ -119,9 +119,7 @@ def _many(action: Action, ended: EndedSessions | None, caller: str) -> _Ended | 
 
 
 async def _live_session(ctx: LoginContext, tx: Tx, presented: PresentedSession) -> Session | None:
-    found = await tx.sessions.find_rotation(
-        presented.session_id, idle_lifetime=ctx.sessions.idle_lifetime
-    )
+    found = await tx.rotations.find(presented.session_id, idle_lifetime=ctx.sessions.idle_lifetime)
     if found is None:
         return None
     which = judge(found.secrets, presented.verifier, at=found.as_of_time)

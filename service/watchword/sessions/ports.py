@@ -25,9 +25,6 @@ class SessionStore(Protocol):
     async def revoke(self, session_id: UUID, *, verifier: bytes) -> ChangedSession | None:
         """Ends the session for good and raises its user's version; None when it was not live."""
 
-    async def find_rotation(self, session_id: UUID, *, idle_lifetime: timedelta) -> Rotation | None:
-        """Returns a live session with what a refresh needs."""
-
     async def list_live(
         self, user_id: UUID, *, before: UUID | None, limit: int, idle_lifetime: timedelta
     ) -> Sequence[ListedSession]:
@@ -35,13 +32,6 @@ class SessionStore(Protocol):
 
     async def count_live(self, user_id: UUID, *, epoch: int) -> int:
         """Counts the sessions of a user that live if that is the user's epoch."""
-
-    async def rotate(
-        self, found: Rotation, *, verifier: bytes, key_id: int, client: Client
-    ) -> ChangedSession | None:
-        """Replaces the secret that was found, which stays as the previous one, and takes over what
-        is said of the client; None when somebody was faster or the session has died.
-        """
 
     async def revoke_by_id(self, session_id: UUID, *, user_id: UUID) -> ChangedSession | None:
         """Ends a session of this user for good, whatever its secret; None when it was not live."""
@@ -57,15 +47,29 @@ class SessionStore(Protocol):
     async def revoke_all(self, user_id: UUID) -> EndedSessions:
         """Raises the user's epoch, below which all sessions are dead."""
 
+    async def note_seen(self, seen: Mapping[UUID, datetime], *, period: timedelta) -> None:
+        """Stores when live sessions were last seen, unless what is stored is a period younger."""
+
+    async def exists(self, session_id: UUID) -> bool:
+        """Answers whether the session was stored, live or not."""
+
+
+class RotationStore(Protocol):
+    """Stored sessions with their secrets, and how these follow each other."""
+
+    async def find(self, session_id: UUID, *, idle_lifetime: timedelta) -> Rotation | None:
+        """Returns a live session with what a refresh needs."""
+
+    async def rotate(
+        self, found: Rotation, *, verifier: bytes, key_id: int, client: Client
+    ) -> ChangedSession | None:
+        """Replaces the secret that was found, which stays as the previous one, and takes over what
+        is said of the client; None when somebody was faster or the session has died.
+        """
+
     async def end_previous(
         self, session_id: UUID, *, verifier: bytes, overlap: timedelta
     ) -> ChangedSession | None:
         """Gives the secret before the present one its end; None when it has one, or there is none,
         or another is the present one.
         """
-
-    async def note_seen(self, seen: Mapping[UUID, datetime], *, period: timedelta) -> None:
-        """Stores when live sessions were last seen, unless what is stored is a period younger."""
-
-    async def exists(self, session_id: UUID) -> bool:
-        """Answers whether the session was stored, live or not."""

@@ -13,8 +13,6 @@ from watchword.sessions.model import (
     EndedSessions,
     ListedSession,
     NewSession,
-    Rotation,
-    Secrets,
     Session,
 )
 from watchword.storage.pool import Connection
@@ -91,73 +89,7 @@ class SessionStore:
         row = await self._connection.fetchrow(
             self.REVOKE, slot_of(session_id), session_id, verifier
         )
-        return _changed(session_id, row)
-
-    # $1 slot, $2 id, $3 idle lifetime. The same conditions as LiveSessionStore.FIND.
-    FIND_ROTATION = """
-        SELECT s.user_id, s.create_time, s.auth_time, s.expire_time, s.verifier,
-               s.previous_verifier, s.previous_end_time, s.generation, s.key_id, now() AS as_of_time
-        FROM sessions s
-        JOIN users u ON u.slot = $1 AND u.id = s.user_id
-        WHERE s.slot = $1 AND s.id = $2
-          AND s.revoke_time IS NULL AND s.expire_time > now()
-          AND s.last_seen_time + $3::interval > now()
-          AND s.epoch >= u.auth_epoch AND u.state = 'active'
-    """
-
-    async def find_rotation(self, session_id: UUID, *, idle_lifetime: timedelta) -> Rotation | None:
-        row = await self._connection.fetchrow(
-            self.FIND_ROTATION, slot_of(session_id), session_id, idle_lifetime
-        )
-        if row is None:
-            return None
-        return Rotation(
-            session=_session(session_id, row),
-            secrets=Secrets(row["verifier"], row["previous_verifier"], row["previous_end_time"]),
-            generation=row["generation"],
-            key_id=row["key_id"],
-            as_of_time=row["as_of_time"],
-        )
-
-    # $1 slot, $2 id, $3 user id, $4 generation, $5 verifier, $6 key id, $7 client's ip, $8 its user
-    # agent, $9 its device name. The user is locked before the session, as everywhere; whoever was
-    # faster has raised the generation.
-    ROTATE = """
-        WITH raised AS (
-            UPDATE users AS u
-            SET version = u.version + 1
-            WHERE u.slot = $1 AND u.id = $3 AND u.state = 'active'
-            RETURNING u.id, u.auth_epoch, u.version
-        )
-        UPDATE sessions AS s
-        SET previous_verifier = s.verifier, previous_end_time = NULL, verifier = $5, key_id = $6,
-            generation = s.generation + 1, last_seen_time = now(),
-            client_ip = COALESCE($7, s.client_ip),
-            client_user_agent = COALESCE($8, s.client_user_agent),
-            client_device_name = COALESCE($9, s.client_device_name)
-        FROM raised
-        WHERE s.slot = $1 AND s.id = $2 AND s.generation = $4
-          AND s.revoke_time IS NULL AND s.expire_time > now() AND s.epoch >= raised.auth_epoch
-        RETURNING raised.id AS user_id, raised.auth_epoch, raised.version
-    """
-
-    async def rotate(
-        self, found: Rotation, *, verifier: bytes, key_id: int, client: Client
-    ) -> ChangedSession | None:
-        session = found.session
-        row = await self._connection.fetchrow(
-            self.ROTATE,
-            slot_of(session.id),
-            session.id,
-            session.user_id,
-            found.generation,
-            verifier,
-            key_id,
-            client.ip,
-            client.user_agent,
-            client.device_name,
-        )
-        return _changed(session.id, row)
+        return changed_session(session_id, row)
 
     # $1 slot, $2 id, $3 user id
     REVOKE_BY_ID = """
@@ -179,7 +111,7 @@ class SessionStore:
         row = await self._connection.fetchrow(
             self.REVOKE_BY_ID, slot_of(session_id), session_id, user_id
         )
-        return _changed(session_id, row)
+        return changed_session(session_id, row)
 
     # $1 slot, $2 user id, $3 the session that is spared. No row when there is no other.
     REVOKE_OTHERS = """
@@ -237,7 +169,7 @@ class SessionStore:
         )
         return [
             ListedSession(
-                session=_session(row["id"], row),
+                session=session_of(row["id"], row),
                 last_seen_time=row["last_seen_time"],
                 client=Client(
                     row["client_ip"], row["client_user_agent"], row["client_device_name"]
@@ -316,36 +248,6 @@ class SessionStore:
         )
         return counted
 
-    # $1 slot, $2 id, $3 verifier of the present secret, $4 how long the one before goes on
-    END_PREVIOUS = """
-        WITH owner AS (
-            SELECT s.user_id
-            FROM sessions AS s
-            WHERE s.slot = $1 AND s.id = $2 AND s.verifier = $3
-              AND s.previous_verifier IS NOT NULL AND s.previous_end_time IS NULL
-        ), raised AS (
-            UPDATE users AS u
-            SET version = u.version + 1
-            FROM owner
-            WHERE u.slot = $1 AND u.id = owner.user_id
-            RETURNING u.id, u.auth_epoch, u.version
-        )
-        UPDATE sessions AS s
-        SET previous_end_time = now() + $4::interval
-        FROM raised
-        WHERE s.slot = $1 AND s.id = $2 AND s.verifier = $3
-          AND s.previous_verifier IS NOT NULL AND s.previous_end_time IS NULL
-        RETURNING raised.id AS user_id, raised.auth_epoch, raised.version
-    """
-
-    async def end_previous(
-        self, session_id: UUID, *, verifier: bytes, overlap: timedelta
-    ) -> ChangedSession | None:
-        row = await self._connection.fetchrow(
-            self.END_PREVIOUS, slot_of(session_id), session_id, verifier, overlap
-        )
-        return _changed(session_id, row)
-
     # Of each column an array, sorted by slot and id: $1 slot, $2 id, $3 when it was seen; $4 the
     # period.
     # Sorted, two replicas that write the same sessions wait in one order. A small table may be read
@@ -370,7 +272,8 @@ class SessionStore:
         return bool(await self._connection.fetchval(self.EXISTS, slot_of(session_id), session_id))
 
 
-def _session(session_id: UUID, row: asyncpg.Record) -> Session:
+def session_of(session_id: UUID, row: asyncpg.Record) -> Session:
+    """Maps a row with user and times."""
     return Session(
         id=session_id,
         user_id=row["user_id"],
@@ -380,7 +283,8 @@ def _session(session_id: UUID, row: asyncpg.Record) -> Session:
     )
 
 
-def _changed(session_id: UUID, row: asyncpg.Record | None) -> ChangedSession | None:
+def changed_session(session_id: UUID, row: asyncpg.Record | None) -> ChangedSession | None:
+    """Maps what a statement answers that has raised the session's user."""
     if row is None:
         return None
     return ChangedSession(

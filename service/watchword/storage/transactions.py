@@ -32,6 +32,7 @@ from watchword.storage.pool import Connection, Pool
 from watchword.storage.purge import PurgeStore
 from watchword.storage.registrations import RegistrationStore
 from watchword.storage.roles import RoleStore
+from watchword.storage.rotations import RotationStore
 from watchword.storage.sessions import SessionStore
 from watchword.storage.users import UserStore
 
@@ -112,6 +113,10 @@ class PgTx:
     @cached_property
     def sessions(self) -> SessionStore:
         return SessionStore(self._connection)
+
+    @cached_property
+    def rotations(self) -> RotationStore:
+        return RotationStore(self._connection)
 
     @cached_property
     def live_sessions(self) -> LiveSessionStore:
