@@ -32,6 +32,7 @@ WRITES_A_CHANGE = {
     "users.py:UserStore.SET_STATE": "disable",
 }
 NEEDS_NONE = {
+    "fence.py:FenceStore.RAISE_EPOCHS": "its use case ends with a change of the installation",
     "users.py:UserStore.DELETE": "its use case raises the epoch before, with a change",
     "users.py:UserStore.INSERT": "a user who was not there is in no cache",
     "sessions.py:SessionStore.INSERT": "a session that was not there is in no cache",

@@ -44,6 +44,8 @@ class Action(StrEnum):
     DISABLE_USER = "disable_user"
     ENABLE_USER = "enable_user"
     DELETE_USER = "delete_user"
+    # All sessions and codes ended after a restore, of `count` users.
+    RESTORE_FENCE = "restore_fence"
     CREATE_ROLE = "create_role"
     ASSIGN_ROLE = "assign_role"
     UNASSIGN_ROLE = "unassign_role"

@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "migrate": "server",
     "doctor": "doctor",
     "healthcheck": "healthcheck",
+    "restore-fence": "fence",
     "version": "server",
 }
 _GROUPS: Final = ("config", "secrets", "users", "sessions", "roles")

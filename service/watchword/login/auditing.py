@@ -6,7 +6,7 @@ counted in memory (audit/refusals.py).
 
 from uuid import UUID
 
-from watchword.audit.model import Action, Event, Outcome, Target, TargetKind
+from watchword.audit.model import CLI, Action, Event, Outcome, Target, TargetKind
 from watchword.crypto import new_id, slot_of, slot_of_subject
 from watchword.otp.level import CodeLevel
 from watchword.sessions.model import Client, EndedSessions, Session
@@ -73,6 +73,11 @@ def role_changed(action: Action, role: str, *, actor: str, user_id: UUID | None 
         user_id=user_id,
         target=Target(TargetKind.ROLE, role),
     )
+
+
+def fenced(*, users: int) -> Event:
+    """The event of the end of everybody's sessions after a restore."""
+    return Event(id=new_id(0), action=Action.RESTORE_FENCE, actor=CLI, count=max(users, 1))
 
 
 def limit_reached(limit: str, client: Client) -> Event:

@@ -46,6 +46,11 @@ def role_changed(role: str) -> Change:
     return Change(id=new_id(0), kind=ChangeKind.ROLE, role=role)
 
 
+def installation_changed() -> Change:
+    """The change of everything: every cache is emptied."""
+    return Change(id=new_id(0), kind=ChangeKind.INSTALLATION)
+
+
 def token_of(keys: KeyRing, change: Change) -> str:
     """The token of a change of a user or a session: both are told by the user's version."""
     user = change.user

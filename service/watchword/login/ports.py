@@ -112,6 +112,16 @@ class LiveSessionStore(Protocol):
         """Returns the same as the database sent it, one row at least; ids in hyphenated form."""
 
 
+class FenceStore(Protocol):
+    """Ends what a restored backup has brought back."""
+
+    async def raise_epochs(self, slot: int) -> int:
+        """Ends the sessions of a slot's users; how many users there are."""
+
+    async def end_challenges(self, slot: int) -> int:
+        """Ends the live challenges of a slot; how many there were."""
+
+
 # Milliseconds of work: a sign-in may have to wait for as much on a busy database.
 PURGE_BATCH = 100
 
@@ -180,6 +190,8 @@ class Tx(Protocol):
     def sessions(self) -> SessionStore: ...
     @property
     def rotations(self) -> RotationStore: ...
+    @property
+    def fence(self) -> FenceStore: ...
     @property
     def live_sessions(self) -> LiveSessionStore: ...
     @property

@@ -23,6 +23,7 @@ from watchword.storage.audit import AuditStore
 from watchword.storage.budgets import BudgetStore
 from watchword.storage.changes import ChangeStore
 from watchword.storage.device_attempts import DeviceAttemptStore
+from watchword.storage.fence import FenceStore
 from watchword.storage.installation import InstallationStore
 from watchword.storage.limits import LimitStore
 from watchword.storage.live_sessions import LiveSessionStore
@@ -113,6 +114,10 @@ class PgTx:
     @cached_property
     def sessions(self) -> SessionStore:
         return SessionStore(self._connection)
+
+    @cached_property
+    def fence(self) -> FenceStore:
+        return FenceStore(self._connection)
 
     @cached_property
     def rotations(self) -> RotationStore:

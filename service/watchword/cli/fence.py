@@ -1,0 +1,32 @@
+"""`watchword restore-fence`: to be run after each restore of a backup."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from watchword.cli.output import confirm, on_database
+from watchword.crypto import SLOTS
+from watchword.login.fence import Fenced, restore_fence
+from watchword.login.ports import Database
+
+app = typer.Typer()
+
+
+@app.command("restore-fence")
+def fence(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """End every session and every code, since a restored backup has brought dead ones back."""
+    confirm("end every session and every code of this installation?", yes=yes)
+
+    async def fenced(database: Database) -> Fenced:
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("ending sessions and codes", total=SLOTS)
+            return await restore_fence(
+                database, progress=lambda done: bar.update(task, completed=done)
+            )
+
+    done = on_database(fenced)
+    print(f"users who have to sign in again: {done.users}; codes ended: {done.challenges}")
