@@ -49,8 +49,8 @@ async def test_nothing_comes_back(
     database_url: str, postgres: DatabaseServer, copy_url: str
 ) -> None:
     """Sessions and a code, then a copy; after it a session is revoked, a user disabled, the code
-    used and another session refreshed. In the copy all of them are alive, until the fence: then 100 %
-    of the sessions and codes are dead, at a server that has them in its cache within a second, and
+    used and another session refreshed. In the copy all of them are alive, until the fence: then all
+    sessions and codes are dead, at a server that has them in its cache within a second, and
     people sign in anew. A second fence finds no code.
 
     Seen to fail with the epochs not raised, the challenges not ended, and without the change.

@@ -184,3 +184,31 @@ async def test_the_page_of_sessions(server: RunningApp) -> None:
         assert program == ".venv/bin/watchword"
         done = await run(*arguments, env=env)
         assert (done.exit_code, done.stderr) == (0, ""), line
+
+
+async def test_the_audit_is_listed(server: RunningApp) -> None:
+    """The newest first, as JSON and as a table; of one person, of one kind, so many; an action that
+    is none is refused with those that there are.
+    """
+    first = await server.sign_in("ada")
+    await server.sign_in("eve")
+    await server.client.revoke(first.session_token)
+    everything = json.loads((await on(server, "audit list --json")).stdout)
+    assert [event["action"] for event in everything] == [
+        "revoke",
+        "first_sign_in",
+        "first_sign_in",
+    ]
+    assert everything[0]["user_id"] == everything[2]["user_id"] == first.user.id
+    assert everything[0]["target_id"] == first.session.id
+    assert (everything[0]["actor"], everything[0]["count"]) == ("tests", "1")
+    hers = json.loads((await on(server, "audit list --user ada --json")).stdout)
+    assert hers == [everything[0], everything[2]]
+    one = json.loads((await on(server, "audit list --user ada --action revoke --json")).stdout)
+    assert one == everything[:1]
+    assert json.loads((await on(server, "audit list --limit 2 --json")).stdout) == everything[:2]
+    table = (await on(server, "audit list --limit 1")).stdout.splitlines()
+    assert [line.split()[1] for line in table] == ["action", "revoke"]
+    for wrong in ("--action nothing", "--limit 0", "--limit 10001"):
+        assert (await on(server, f"audit list {wrong}")).exit_code == 2
+    assert (await on(server, "audit list --user nobody")).exit_code == 1

@@ -22,6 +22,7 @@ REFERENCE = frozenset({"installation", "roles", "role_permissions", "schema_migr
 # A statement on all slots costs every shard: one more here is a decision.
 ALL_SLOTS = frozenset(
     {
+        "audit.py:AuditStore.LIST_ALL",
         "changes.py:ChangeFeed.READ",
         "inspection.py:Inspection.OUTBOX",
         "outbox.py:OutboxStore.CANDIDATES",

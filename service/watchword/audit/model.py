@@ -1,7 +1,7 @@
 """What an audit event is. None holds a code, a token, a key or an e-mail address."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -117,3 +117,21 @@ class Event:
     client_user_agent: str | None = None
     client_device_name: str | None = None
     count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """An event as it is stored, and when; a newer program may have words of its own."""
+
+    at: datetime
+    id: UUID
+    action: str
+    outcome: str
+    actor: str | None
+    user_id: UUID | None
+    target_kind: str | None
+    target_id: str | None
+    client_ip: str | None
+    client_user_agent: str | None
+    client_device_name: str | None
+    count: int

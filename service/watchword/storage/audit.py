@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from watchword.audit.model import Event
+from watchword.audit.model import Event, StoredEvent
 from watchword.crypto import slot_of
 from watchword.storage.pool import Connection
 
@@ -44,6 +44,39 @@ class AuditStore:
     async def put_all(self, events: Sequence[Event]) -> None:
         columns = zip(*map(_row, events), strict=True)
         await self._connection.execute(self.PUT_ALL, *columns)
+
+    # $1 action or NULL, $2 how many
+    # sql-rules: all slots (a listing of everybody, by the index on time)
+    LIST_ALL = """
+        SELECT at, id, action, outcome, actor, user_id, target_kind, target_id, client_ip,
+               client_user_agent, client_device_name, count
+        FROM audit_events
+        WHERE $1::text IS NULL OR action = $1
+        ORDER BY at DESC, id DESC
+        LIMIT $2
+    """
+
+    async def list_all(self, *, action: str | None, limit: int) -> Sequence[StoredEvent]:
+        rows = await self._connection.fetch(self.LIST_ALL, action, limit)
+        return [StoredEvent(**row) for row in rows]
+
+    # $1 slot, $2 user id, $3 action or NULL, $4 how many
+    LIST_OF_USER = """
+        SELECT at, id, action, outcome, actor, user_id, target_kind, target_id, client_ip,
+               client_user_agent, client_device_name, count
+        FROM audit_events
+        WHERE slot = $1 AND user_id = $2 AND ($3::text IS NULL OR action = $3)
+        ORDER BY at DESC, id DESC
+        LIMIT $4
+    """
+
+    async def list_of_user(
+        self, user_id: UUID, *, action: str | None, limit: int
+    ) -> Sequence[StoredEvent]:
+        rows = await self._connection.fetch(
+            self.LIST_OF_USER, slot_of(user_id), user_id, action, limit
+        )
+        return [StoredEvent(**row) for row in rows]
 
     EXISTS = "SELECT EXISTS (SELECT 1 FROM audit_events WHERE slot = $1 AND id = $2)"
 
