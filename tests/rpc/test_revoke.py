@@ -106,7 +106,7 @@ async def test_one_by_its_id(cached: RunningApp) -> None:
 async def test_nobody_ends_anothers_session(cached: RunningApp) -> None:
     """By no target and no token: another person's id, an id that never was, a token that is dead.
 
-    Seen to fail with `s.user_id = raised.id` taken out of REVOKE_BY_ID.
+    People of one slot are in tests/storage/test_session_limit.py.
     """
     sessions = await three_sessions(cached)
     tokens = [session.session_token for session in sessions]

@@ -1,11 +1,13 @@
-"""The most sessions of a user: which go, and sign-ins that come together."""
+"""Whose sessions end: by id, and of a user who has too many; sign-ins that come together."""
 
 import asyncio
+from dataclasses import replace
 
 import asyncpg
 
-from tests.storage.database import open_database, raw
+from tests.storage.database import new_registration, open_database, raw
 from tests.storage.test_statements import stored_session, stored_user
+from watchword.crypto import new_id, slot_of
 from watchword.login.ports import Tx
 from watchword.storage.transactions import PgTx
 from watchword.users.model import User
@@ -41,6 +43,20 @@ async def test_the_newest_stay(tx: PgTx, sql: Sql) -> None:
     assert {row["id"] for row in rows} >= {session.id for session in sessions[2:4]}
     assert len(rows) == 3
     assert await tx.sessions.end_oldest(user.id, kept=2) is None
+
+
+async def test_a_session_ends_by_its_own_users_id(tx: PgTx) -> None:
+    """Not by that of another user, even of the same slot.
+
+    Seen to fail with `s.user_id = raised.id` taken out of REVOKE_BY_ID.
+    """
+    ada = await stored_user(tx)
+    registration = replace(new_registration("eve"), user_id=new_id(slot_of(ada.id)))
+    eve = await tx.users.insert(registration)
+    session = await stored_session(tx, ada)
+    assert await tx.sessions.revoke_by_id(session.id, user_id=eve.id) is None
+    assert await tx.sessions.revoke_by_id(session.id, user_id=ada.id) is not None
+    assert await tx.sessions.revoke_by_id(session.id, user_id=ada.id) is None
 
 
 async def test_sign_ins_together_count_each_other(database_url: str, sql: Sql) -> None:
