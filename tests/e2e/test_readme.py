@@ -25,6 +25,17 @@ async def test_the_first_call_answers_what_the_page_shows() -> None:
         assert shape(verified) == shape(shown_verify)
 
 
+async def test_the_commands_for_people_in_charge() -> None:
+    """Each of them works beside a running server."""
+    (block,) = README.blocks("sh", holding="audit list")
+    async with watchword("dev", "--ephemeral") as process:
+        url = process.ready["database_url"]
+        told = await shell(block, process, WATCHWORD_DATABASE__URL=url)
+    assert "assigned `editor`" in told
+    assert "disabled, 0 sessions ended" in told
+    assert "disable_user" in told
+
+
 def test_the_client_example_uses_names_that_exist() -> None:
     """Everything that the Python block imports from the client is there, and it parses."""
     (example,) = README.blocks("python")
