@@ -14,6 +14,8 @@ __all__ = [
     "Lane",
     "Refusal",
     "Turn",
+    "UnaryCall",
+    "UnaryCalls",
     "is_device_token",
     "new_id",
     "new_nonce",
