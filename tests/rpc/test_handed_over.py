@@ -88,6 +88,19 @@ def _begin(wire: Wire, timeout: float = WAIT_SECONDS) -> grpc.aio.UnaryUnaryCall
     return wire.start("GetRoles", ROLES.SerializeToString(), key, timeout=timeout)
 
 
+async def _fill(wire: Wire) -> list[grpc.aio.UnaryUnaryCall[bytes, bytes]]:
+    """Begins calls until one is refused: those before it may still have been on their way."""
+    begun = []
+    async with asyncio.timeout(WAIT_SECONDS):
+        while True:
+            call = _begin(wire)
+            done, _ = await asyncio.wait([asyncio.ensure_future(call.code())], timeout=0.2)
+            if done:
+                assert done.pop().result() is grpc.StatusCode.RESOURCE_EXHAUSTED
+                return begun
+            begun.append(call)
+
+
 async def test_a_call_has_its_place_until_it_is_over(
     gated: RunningApp, wire: Wire, held: Held
 ) -> None:
@@ -99,13 +112,15 @@ async def test_a_call_has_its_place_until_it_is_over(
     async with wire_to(gated) as other:
         calls = [_begin(wire) for _ in range(CALLERS_MAX)]
         await _until(lambda: held.begun == AT_ONCE)
+        calls += await _fill(other)
         assert (await other.call("Revoke", REVOKE)).reason == "OVERLOADED"
         assert held.begun == AT_ONCE
         for call in calls:
             call.cancel()
         await _until(lambda: held.cancelled == AT_ONCE)
         more = [_begin(wire) for _ in range(CALLERS_MAX - AT_ONCE)]
-        assert (await other.call("Revoke", REVOKE)).reason == "OVERLOADED"
+        # By the same connection, so that it comes after them.
+        assert (await wire.call("Revoke", REVOKE)).reason == "OVERLOADED"
         assert held.begun == AT_ONCE
         held.ended.set()
         assert {await call.code() for call in more} == {grpc.StatusCode.OK}
