@@ -81,6 +81,11 @@ def confirm(question: str, *, yes: bool) -> None:
         fail("nothing was changed", "run it again to be asked again")
 
 
+def sessions_text(count: int) -> str:
+    """Says how many sessions."""
+    return f"{count} session{'' if count == 1 else 's'}"
+
+
 def show(values: dict[str, Any], *, as_json: bool) -> None:
     """Prints one thing, a line a field, or as one JSON object."""
     if as_json:

@@ -6,7 +6,15 @@ from uuid import UUID
 
 import typer
 
-from watchword.cli.output import Json, UserArgument, errors_told, fail, on_user, show_rows
+from watchword.cli.output import (
+    Json,
+    UserArgument,
+    errors_told,
+    fail,
+    on_user,
+    sessions_text,
+    show_rows,
+)
 from watchword.config import load_session_policy
 from watchword.login.user_admin import list_sessions_of, revoke_session_of, revoke_sessions_of
 
@@ -49,8 +57,7 @@ def sessions_revoke(
 ) -> None:
     """End every session of a user, or one."""
     if session is None:
-        ended = on_user(user, revoke_sessions_of)
-        print(f"ended {ended} session{'' if ended == 1 else 's'}")
+        print(f"ended {sessions_text(on_user(user, revoke_sessions_of))}")
         return
     try:
         session_id = UUID(session)
@@ -59,4 +66,4 @@ def sessions_revoke(
     was_live = on_user(
         user, lambda database, user_id: revoke_session_of(database, user_id, session_id)
     )
-    print("ended 1 session" if was_live else "the user has no such live session")
+    print(f"ended {sessions_text(1)}" if was_live else "the user has no such live session")

@@ -4,7 +4,16 @@ from typing import Annotated
 
 import typer
 
-from watchword.cli.output import Json, UserArgument, confirm, fail, on_database, on_user, show
+from watchword.cli.output import (
+    Json,
+    UserArgument,
+    confirm,
+    fail,
+    on_database,
+    on_user,
+    sessions_text,
+    show,
+)
 from watchword.login.admin import find_user
 from watchword.login.user_admin import delete_user, disable_user, enable_user
 
@@ -37,9 +46,8 @@ def users_show(user: UserArgument, as_json: Json = False) -> None:
 def users_disable(user: UserArgument) -> None:
     """Keep a user from signing in, and end every session of theirs."""
     ended = on_user(user, disable_user)
-    print(
-        "the user is disabled already" if ended is None else f"disabled, {_sessions(ended)} ended"
-    )
+    done = None if ended is None else f"disabled, {sessions_text(ended)} ended"
+    print(done or "the user is disabled already")
 
 
 @app.command("enable")
@@ -56,8 +64,4 @@ def users_delete(
     """Delete a user with sessions and roles; address and username are free at once."""
     confirm(f"delete `{user}` for good?", yes=yes)
     ended = on_user(user, delete_user)
-    print("the user is gone already" if ended is None else f"deleted, {_sessions(ended)} ended")
-
-
-def _sessions(count: int) -> str:
-    return f"{count} session{'' if count == 1 else 's'}"
+    print("the user is gone already" if ended is None else f"deleted, {sessions_text(ended)} ended")

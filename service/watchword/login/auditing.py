@@ -14,23 +14,18 @@ from watchword.sessions.model import Client, EndedSessions, Session
 
 def signed_in(session: Session, *, client: Client, first: bool) -> Event:
     """The event of a sign-in."""
-    return Event(
-        id=new_id(slot_of(session.user_id)),
-        action=Action.FIRST_SIGN_IN if first else Action.SIGN_IN,
-        actor=client.caller,
-        user_id=session.user_id,
-        target=Target(TargetKind.SESSION, str(session.id)),
-        client_ip=client.ip,
-        client_user_agent=client.user_agent,
-        client_device_name=client.device_name,
-    )
+    return _by_end_user(Action.FIRST_SIGN_IN if first else Action.SIGN_IN, session, client)
 
 
 def stolen(session: Session, *, client: Client) -> Event:
     """The event of a session's end after an old secret of it was presented."""
+    return _by_end_user(Action.END_STOLEN_SESSION, session, client)
+
+
+def _by_end_user(action: Action, session: Session, client: Client) -> Event:
     return Event(
         id=new_id(slot_of(session.user_id)),
-        action=Action.END_STOLEN_SESSION,
+        action=action,
         actor=client.caller,
         user_id=session.user_id,
         target=Target(TargetKind.SESSION, str(session.id)),

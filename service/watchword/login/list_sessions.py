@@ -7,8 +7,8 @@ from uuid import UUID
 from watchword.errors import RequestInvalid, SessionInvalid, Violation
 from watchword.login.context import LoginContext
 from watchword.login.ports import Tx
-from watchword.sessions.model import ListedSession, Rotation
-from watchword.sessions.refresh import Presented, judge
+from watchword.login.sessions import presented_session
+from watchword.sessions.model import ListedSession, Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,29 +30,27 @@ async def list_sessions(
     presented = ctx.keys.parse_session_token(token)
     if presented is None:
         raise SessionInvalid
-    idle_lifetime = ctx.sessions.idle_lifetime
 
-    async def statements(tx: Tx) -> tuple[Rotation, Sequence[ListedSession]]:
-        found = await tx.rotations.find(presented.session_id, idle_lifetime=idle_lifetime)
-        if found is None:
+    async def statements(tx: Tx) -> tuple[Session, Sequence[ListedSession]]:
+        session = await presented_session(ctx, tx, presented)
+        if session is None:
             raise SessionInvalid
-        if judge(found.secrets, presented.verifier, at=found.as_of_time) is Presented.NEITHER:
-            raise SessionInvalid
-        user_id = found.session.user_id
-        before = _before(ctx, user_id, page_token)
         # One more, which tells whether there is another page.
         listed = await tx.sessions.list_live(
-            user_id, before=before, limit=page_size + 1, idle_lifetime=idle_lifetime
+            session.user_id,
+            before=_before(ctx, session.user_id, page_token),
+            limit=page_size + 1,
+            idle_lifetime=ctx.sessions.idle_lifetime,
         )
-        return found, listed
+        return session, listed
 
-    found, listed = await ctx.database.run_tx(statements)
+    session, listed = await ctx.database.run_tx(statements)
     page = listed[:page_size]
     following = ""
     if len(listed) > page_size:
         cursor = page[-1].session.id.bytes
-        following = ctx.keys.mint_page_token(_listing(found.session.user_id), cursor)
-    return SessionPage(page, presented.session_id, following)
+        following = ctx.keys.mint_page_token(_listing(session.user_id), cursor)
+    return SessionPage(page, session.id, following)
 
 
 def _before(ctx: LoginContext, user_id: UUID, page_token: str) -> UUID | None:

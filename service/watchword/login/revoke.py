@@ -10,8 +10,8 @@ from watchword.crypto import PresentedSession
 from watchword.login import auditing, changes
 from watchword.login.context import LoginContext
 from watchword.login.ports import Tx
-from watchword.sessions.model import ChangedSession, EndedSessions, Session
-from watchword.sessions.refresh import Presented, judge
+from watchword.login.sessions import presented_session
+from watchword.sessions.model import ChangedSession, EndedSessions
 
 
 class RevokeScope(Enum):
@@ -92,7 +92,7 @@ async def _end(
         # One statement; a session that is only idle is ended, too.
         ended = await tx.sessions.revoke(presented.session_id, verifier=presented.verifier)
         return _one(ended, caller)
-    session = await _live_session(ctx, tx, presented)
+    session = await presented_session(ctx, tx, presented)
     if session is None:
         return None
     user_id = session.user_id
@@ -116,11 +116,3 @@ def _many(action: Action, ended: EndedSessions | None, caller: str) -> _Ended | 
         return None
     event = auditing.user_changed(action, ended, actor=caller)
     return _Ended(ended.count, event, changes.sessions_ended(ended))
-
-
-async def _live_session(ctx: LoginContext, tx: Tx, presented: PresentedSession) -> Session | None:
-    found = await tx.rotations.find(presented.session_id, idle_lifetime=ctx.sessions.idle_lifetime)
-    if found is None:
-        return None
-    which = judge(found.secrets, presented.verifier, at=found.as_of_time)
-    return None if which is Presented.NEITHER else found.session

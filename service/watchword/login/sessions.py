@@ -21,6 +21,7 @@ from watchword.errors import (
 from watchword.login.context import LoginContext
 from watchword.login.ports import LiveSession, Tx
 from watchword.roles.model import Grants
+from watchword.sessions.model import Session
 from watchword.sessions.refresh import Presented, is_first_use, judge
 
 T = TypeVar("T")
@@ -119,6 +120,17 @@ def _verified(
         ctx.first_uses.add(found.session.id, found.secrets.verifier)
     ctx.last_seen.note(found.session.id, stored=found.last_seen_time, seen=seen)
     return found
+
+
+async def presented_session(
+    ctx: LoginContext, tx: Tx, presented: PresentedSession
+) -> Session | None:
+    """Returns the live session of a token within a transaction; None when there is none."""
+    found = await tx.rotations.find(presented.session_id, idle_lifetime=ctx.sessions.idle_lifetime)
+    if found is None:
+        return None
+    which = judge(found.secrets, presented.verifier, at=found.as_of_time)
+    return None if which is Presented.NEITHER else found.session
 
 
 async def roles_of_user(ctx: LoginContext, user_id: UUID) -> tuple[Grants, datetime]:

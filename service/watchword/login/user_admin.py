@@ -11,7 +11,7 @@ from watchword.audit.model import CLI, Action
 from watchword.login import auditing, changes
 from watchword.login.ports import Database, Tx
 from watchword.sessions.model import EndedSessions, ListedSession
-from watchword.users.model import ChangedUser, UserState
+from watchword.users.model import UserState
 from watchword.users.rules import account_key_of
 
 # More than one user may have (SessionPolicy.max_per_user).
@@ -25,11 +25,9 @@ async def disable_user(database: Database, user_id: UUID) -> int | None:
     """
 
     async def statements(tx: Tx) -> int | None:
-        disabled = await tx.users.set_state(user_id, UserState.DISABLED)
-        if disabled is None:
+        if not await tx.users.set_state(user_id, UserState.DISABLED):
             return None
-        count = await tx.sessions.count_live(user_id, epoch=disabled.auth_epoch - 1)
-        return await _told(tx, Action.DISABLE_USER, _ended(disabled, count))
+        return await _told(tx, Action.DISABLE_USER, await tx.sessions.revoke_all(user_id))
 
     return await database.run_tx(statements)
 
@@ -38,10 +36,12 @@ async def enable_user(database: Database, user_id: UUID) -> bool:
     """Lets a disabled user sign in again; sessions from before stay dead."""
 
     async def statements(tx: Tx) -> bool:
-        enabled = await tx.users.set_state(user_id, UserState.ACTIVE)
-        if enabled is not None:
-            await _told(tx, Action.ENABLE_USER, _ended(enabled, 0))
-        return enabled is not None
+        if not await tx.users.set_state(user_id, UserState.ACTIVE):
+            return False
+        raised = await tx.changes.raise_version(user_id)
+        assert raised is not None  # its state was changed just now
+        await _told(tx, Action.ENABLE_USER, EndedSessions(0, user_id, raised.epoch, raised.version))
+        return True
 
     return await database.run_tx(statements)
 
@@ -96,10 +96,6 @@ async def revoke_sessions_of(database: Database, user_id: UUID) -> int:
         return await _told(tx, Action.REVOKE_ALL, await tx.sessions.revoke_all(user_id))
 
     return await database.run_tx(statements)
-
-
-def _ended(user: ChangedUser, count: int) -> EndedSessions:
-    return EndedSessions(count, user.id, user.auth_epoch, user.version)
 
 
 async def _told(tx: Tx, action: Action, ended: EndedSessions) -> int:

@@ -30,9 +30,6 @@ class SessionStore(Protocol):
     ) -> Sequence[ListedSession]:
         """Returns live sessions of a user, those with ids below `before`, the newest first."""
 
-    async def count_live(self, user_id: UUID, *, epoch: int) -> int:
-        """Counts the sessions of a user that live if that is the user's epoch."""
-
     async def revoke_by_id(self, session_id: UUID, *, user_id: UUID) -> ChangedSession | None:
         """Ends a session of this user for good, whatever its secret; None when it was not live."""
 

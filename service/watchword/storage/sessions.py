@@ -142,9 +142,7 @@ class SessionStore:
 
     async def revoke_others(self, user_id: UUID, *, spared: UUID) -> EndedSessions | None:
         row = await self._connection.fetchrow(self.REVOKE_OTHERS, slot_of(user_id), user_id, spared)
-        if row is None:
-            return None
-        return EndedSessions(row["ended"], row["id"], row["auth_epoch"], row["version"])
+        return None if row is None else _ended_sessions(row)
 
     # $1 slot, $2 user id, $3 the id before which the page begins or NULL, $4 how many, $5 idle
     # lifetime. Ids begin with the time at which they were made.
@@ -209,9 +207,7 @@ class SessionStore:
 
     async def end_oldest(self, user_id: UUID, *, kept: int) -> EndedSessions | None:
         row = await self._connection.fetchrow(self.END_OLDEST, slot_of(user_id), user_id, kept)
-        if row is None:
-            return None
-        return EndedSessions(row["ended"], row["id"], row["auth_epoch"], row["version"])
+        return None if row is None else _ended_sessions(row)
 
     # $1 slot, $2 user id. Sessions below the epoch are dead, those of sign-ins under way as well.
     REVOKE_ALL = """
@@ -233,20 +229,7 @@ class SessionStore:
     async def revoke_all(self, user_id: UUID) -> EndedSessions:
         row = await self._connection.fetchrow(self.REVOKE_ALL, slot_of(user_id), user_id)
         assert row is not None  # the user of a live session, by its foreign key
-        return EndedSessions(row["ended"], row["id"], row["auth_epoch"], row["version"])
-
-    COUNT_LIVE = """
-        SELECT count(*)
-        FROM sessions
-        WHERE slot = $1 AND user_id = $2 AND epoch >= $3
-          AND revoke_time IS NULL AND expire_time > now()
-    """
-
-    async def count_live(self, user_id: UUID, *, epoch: int) -> int:
-        counted: int = await self._connection.fetchval(
-            self.COUNT_LIVE, slot_of(user_id), user_id, epoch
-        )
-        return counted
+        return _ended_sessions(row)
 
     # Of each column an array, sorted by slot and id: $1 slot, $2 id, $3 when it was seen; $4 the
     # period.
@@ -293,3 +276,7 @@ def changed_session(session_id: UUID, row: asyncpg.Record | None) -> ChangedSess
         user_epoch=row["auth_epoch"],
         user_version=row["version"],
     )
+
+
+def _ended_sessions(row: asyncpg.Record) -> EndedSessions:
+    return EndedSessions(row["ended"], row["id"], row["auth_epoch"], row["version"])

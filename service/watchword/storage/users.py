@@ -6,7 +6,7 @@ import asyncpg
 
 from watchword.crypto import slot_of
 from watchword.storage.pool import Connection
-from watchword.users.model import ChangedUser, Registration, User, UserState
+from watchword.users.model import Registration, User, UserState
 
 
 def user_of(row: asyncpg.Record) -> User:
@@ -82,19 +82,17 @@ class UserStore:
         assert row is not None  # INSERT without ON CONFLICT answers its row or raises
         return user_of(row)
 
-    # $1 slot, $2 id, $3 state. Disabling ends the sessions, by the epoch; enabling brings none
-    # back.
+    # $1 slot, $2 id, $3 state
     SET_STATE = """
-        UPDATE users AS u
-        SET state = $3, version = u.version + 1, update_time = now(),
-            auth_epoch = u.auth_epoch + ($3 = 'disabled')::int
-        WHERE u.slot = $1 AND u.id = $2 AND u.state <> $3
-        RETURNING u.id, u.auth_epoch, u.version
+        UPDATE users
+        SET state = $3, update_time = now()
+        WHERE slot = $1 AND id = $2 AND state <> $3
+        RETURNING id
     """
 
-    async def set_state(self, user_id: UUID, state: UserState) -> ChangedUser | None:
-        row = await self._connection.fetchrow(self.SET_STATE, slot_of(user_id), user_id, state)
-        return None if row is None else ChangedUser(row["id"], row["auth_epoch"], row["version"])
+    async def set_state(self, user_id: UUID, state: UserState) -> bool:
+        changed = await self._connection.fetchval(self.SET_STATE, slot_of(user_id), user_id, state)
+        return changed is not None
 
     RELEASE_IDENTIFIER = """
         DELETE FROM identifiers

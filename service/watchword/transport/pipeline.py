@@ -6,7 +6,7 @@ panic is one) would end without any answer.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,21 +80,6 @@ class Pipeline:
 
         return handler
 
-    def generic_handler(self, service: str, methods: list[Method]) -> grpc.GenericRpcHandler:
-        """Returns grpc.aio's handler of a whole service, which gets and gives bytes.
-
-        Generic: grpcio 1.84 and later do work per registered method at every accept.
-        """
-        return grpc.method_handlers_generic_handler(
-            service,
-            {
-                method.name: grpc.unary_unary_rpc_method_handler(
-                    _of_grpc_aio(self.handler(service, method))
-                )
-                for method in methods
-            },
-        )
-
     async def _answer(
         self,
         call: "_Call",
@@ -140,6 +125,20 @@ class Pipeline:
                 )
             )
             raise
+
+
+def generic_handler(service: str, handlers: Mapping[str, Handler]) -> grpc.GenericRpcHandler:
+    """Returns grpc.aio's handler of a whole service, which gets and gives bytes; by methods' names.
+
+    Generic: grpcio 1.84 and later do work per registered method at every accept.
+    """
+    return grpc.method_handlers_generic_handler(
+        service,
+        {
+            name: grpc.unary_unary_rpc_method_handler(_of_grpc_aio(handler))
+            for name, handler in handlers.items()
+        },
+    )
 
 
 def _of_grpc_aio(

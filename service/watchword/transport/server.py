@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from watchword.settings import Duration, Section, is_loopback
 from watchword.transport.auth_service import SERVICE_NAME, AuthService
-from watchword.transport.pipeline import Pipeline
+from watchword.transport.pipeline import Pipeline, generic_handler
 
 BODY_MAX_BYTES = 64 * 1024
 METADATA_MAX_BYTES = 8 * 1024
@@ -90,12 +90,12 @@ class ApiServer:
                 ("grpc.keepalive_permit_without_calls", 1),
             ]
         )
-        methods = service.methods()
-        self._server.add_generic_rpc_handlers((pipeline.generic_handler(SERVICE_NAME, methods),))
-        self.handlers = {
-            f"{SERVICE_NAME}/{method.name}": pipeline.handler(SERVICE_NAME, method)
-            for method in methods
+        methods = {
+            method.name: pipeline.handler(SERVICE_NAME, method) for method in service.methods()
         }
+        self._server.add_generic_rpc_handlers((generic_handler(SERVICE_NAME, methods),))
+        # As the gate names them.
+        self.handlers = {f"{SERVICE_NAME}/{name}": handler for name, handler in methods.items()}
         self.services = [SERVICE_NAME, health.SERVICE_NAME]
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -40,15 +40,6 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
-class ChangedUser:
-    """What a user has come to by a change."""
-
-    id: UUID
-    auth_epoch: int
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
 class Registration:
     """What Register took down; `user_id` is the id of the account that it may become."""
 

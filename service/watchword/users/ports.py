@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from watchword.users.model import ChangedUser, Registration, User, UserState
+from watchword.users.model import Registration, User, UserState
 
 
 class UserStore(Protocol):
@@ -26,11 +26,8 @@ class UserStore(Protocol):
     async def lock(self, user_id: UUID) -> User | None:
         """The same; nobody else changes or locks the user until the transaction ends."""
 
-    async def set_state(self, user_id: UUID, state: UserState) -> ChangedUser | None:
-        """Puts the user into a state, and raises the epoch when that is disabled.
-
-        None when it is in it already, or is not there.
-        """
+    async def set_state(self, user_id: UUID, state: UserState) -> bool:
+        """Puts the user into a state; False when it is in it already, or is not there."""
 
     async def release_identifiers(self, account_key: str, username: str, user_id: UUID) -> None:
         """Frees the address and the username of this user for others."""
