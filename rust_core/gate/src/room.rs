@@ -1,4 +1,4 @@
-//! How many calls grpc.aio has at once: more than it gets done would only wait there, in front of
+//! How many calls Python has at once: more than it gets done would only wait there, in front of
 //! everything that sheds, until their time is over.
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(crate) struct Room {
     strangers: Arc<Semaphore>,
 }
 
-/// The place of one call until grpc.aio has ended it.
+/// The place of one call until Python has ended it.
 pub(crate) struct Place {
     permit: Option<OwnedSemaphorePermit>,
 }
@@ -44,14 +44,14 @@ impl Room {
 }
 
 impl Place {
-    /// grpc.aio has ended the call.
+    /// Python has ended the call.
     pub(crate) fn leave(mut self) {
         self.permit = None;
     }
 }
 
 impl Drop for Place {
-    /// Nothing says when a call that was given up has ended there; until it has, it costs what any
+    /// Nothing says when a call that was given up has ended in grpc.aio; until it has, it costs what any
     /// other does (CVE-2023-44487). So its place is taken for a while that is enough for that as
     /// long as the event loop turns.
     fn drop(&mut self) {
