@@ -1,6 +1,7 @@
 """The pool and a failing database: how many connections, how long a call waits, what it answers."""
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable
@@ -271,7 +272,13 @@ async def test_many_sign_ins_share_few_connections(
             assert code is not None
             right = VerifyOtpCommand(target=registered.challenge.id, code=code, client=Client())
             answer = await verify_otp(ctx, right)
-            return (await live_session(ctx, answer.token.reveal())).user.username
+            return await whose(answer.token.reveal())
+
+        async def whose(token: str) -> str:
+            while True:
+                # An answer that had to wait in line for a second is refused for its age.
+                with contextlib.suppress(StorageUnavailable):
+                    return (await live_session(ctx, token)).user.username
 
         one_at_a_time = asyncio.Lock()
 
