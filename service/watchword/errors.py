@@ -126,7 +126,7 @@ class UsernameTaken(WatchwordError):
 
 
 class EmailTaken(WatchwordError):
-    """The address has an account; answered only where the installation discloses that."""
+    """The address has an account; told to whoever has proved it, or where that is disclosed."""
 
     reason = Reason.EMAIL_TAKEN
     message = "the address has an account already"

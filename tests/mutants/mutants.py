@@ -17,6 +17,7 @@ REVOCATION = "tests/races/test_revocation.py::test_a_revoke_is_seen_in_time"
 FILLS = "tests/races/test_fill_races.py::test_a_fill_never_outlives_a_revoke"
 
 ATTEMPTS_PY = "storage/attempts.py"
+CODES_PY = "login/codes.py"
 VERIFY_PY = "login/verify_otp.py"
 
 
@@ -55,39 +56,45 @@ COUNT_AFTER_COMPARE = Mutant(
     "count after compare",
     (
         Change(
-            VERIFY_PY,
-            "    charge = await _charge(ctx, command, device)\n",
-            "    charge = await _look(ctx, command, device)\n",
+            CODES_PY,
+            "    return await tx.attempts.charge_by_id(\n",
+            """\
+    if not _LOOKED.get():
+        _LOOKED.set(True)
+        return await _look(tx, challenge_id)
+    return await tx.attempts.charge_by_id(
+""",
         ),
         Change(
-            VERIFY_PY,
-            "    matching = ctx.keys.check_code(command.code, charge.sources)\n",
-            "    matching = ctx.keys.check_code(command.code, charge.sources)\n"
-            "    if isinstance(command.target, UUID):\n"
-            "        await _charge(ctx, command, device)\n",
+            CODES_PY,
+            "    matching = ctx.keys.check_code(code, charged.sources)\n",
+            """\
+    matching = ctx.keys.check_code(code, charged.sources)
+    if _LOOKED.get():
+        await ctx.database.run_statement(charge)
+""",
         ),
         Change(
-            VERIFY_PY,
-            "async def _sign_in(",
-            '''async def _look(
-    ctx: LoginContext, command: VerifyOtpCommand, device: KnownDevice | None
-) -> Charge:
+            CODES_PY,
+            "async def charge_by_id(",
+            '''from contextvars import ContextVar
+
+_LOOKED = ContextVar("looked", default=False)
+
+
+async def _look(tx: Tx, challenge_id: UUID) -> Charge:
     from watchword.storage.attempts import charge_of
 
-    if not isinstance(command.target, UUID):
-        return await _charge(ctx, command, device)
     statement = """
         SELECT id AS challenge_id, purpose, subject_key, nonce, key_id, 1 AS failed_at_us
         FROM challenges
         WHERE id = $1 AND attempts < 5 AND consume_time IS NULL AND end_time IS NULL
     """
-    rows = await ctx.database.run_statement(
-        lambda tx: tx.attempts._connection.fetch(statement, command.target)
-    )
+    rows = await tx.attempts._connection.fetch(statement, challenge_id)
     return charge_of(rows, by_email=False)
 
 
-async def _sign_in(''',
+async def charge_by_id(''',
         ),
     ),
     (
@@ -162,16 +169,16 @@ ROLLED_BACK = Mutant(
     "charge rolled back by the error",
     (
         Change(
-            VERIFY_PY,
-            "    return await ctx.database.run_statement(statement)\n",
+            CODES_PY,
+            "    charged = await ctx.database.run_statement(charge)\n",
             """\
     async def transaction(tx: Tx) -> Charge:
-        charge = await statement(tx)
-        if ctx.keys.check_code(command.code, charge.sources) is None:
+        found = await charge(tx)
+        if ctx.keys.check_code(code, found.sources) is None:
             raise OtpInvalid
-        return charge
+        return found
 
-    return await ctx.database.run_tx(transaction)
+    charged = await ctx.database.run_tx(transaction)
 """,
         ),
     ),
@@ -191,7 +198,7 @@ CHARGES_TWICE = Mutant(
         if runs:
             await ctx.database.run_statement(
                 lambda other: other.attempts.charge_by_id(
-                    proven.challenge_id,
+                    source.challenge_id,
                     purpose=Purpose.SIGN_IN,
                     code_form=6,
                     attempts_max=5,
@@ -203,8 +210,8 @@ CHARGES_TWICE = Mutant(
         ),
         Change(
             VERIFY_PY,
-            "    proven = charge.sources[matching]\n",
-            "    proven = charge.sources[matching]\n    runs = []\n",
+            "    source = proven.source\n",
+            "    source = proven.source\n    runs = []\n",
         ),
     ),
     (

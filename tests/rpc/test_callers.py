@@ -23,6 +23,8 @@ NEEDED = {
     "RefreshSession": Scope.LOGIN,
     "Revoke": Scope.LOGIN,
     "ListSessions": Scope.LOGIN,
+    "StartEmailChange": Scope.LOGIN,
+    "ConfirmEmailChange": Scope.LOGIN,
     "GetRoles": Scope.VALIDATE,
 }
 MALFORMED = b"\xff\xff"

@@ -370,4 +370,4 @@ async def _statements_that_limits_cost(limited: RunningApp) -> None:
     code = await limited.mails.code_for("ada@example.com", count=2)
     await settled(limited)
     verify = limited.client.verify_otp(challenge_id=challenge, code=code, client=client)
-    assert await statements(verify) == 9 + 2
+    assert await statements(verify) == 10 + 2

@@ -170,7 +170,7 @@ async def test_registering_an_existing_account_signs_in_to_it(app: RunningApp) -
 async def test_mail_goes_to_the_stored_spelling_alone(app: RunningApp) -> None:
     """An address that differs from an account's in case alone is the account's; the mail goes to
     the account's own spelling, by SendOtp and by Register: another mail server might give the other
-    spelling to somebody else (threats row 14; the guard: SignsIn(user_id=...) in `register`).
+    spelling to somebody else (threats row 14; the guard: ProvesFor(user_id=...) in `register`).
     """
     await app.sign_in("ada")
     await app.client.send_otp(email="ADA@example.com")

@@ -99,8 +99,8 @@ async def test_register(people: RunningApp, username: str, send_otp: bool, expec
 @pytest.mark.parametrize(
     ("lane", "is_new", "expected"),
     [
-        ("challenge_id", True, 9),
-        ("email", True, 9),
+        ("challenge_id", True, 10),
+        ("email", True, 10),
         ("challenge_id", False, 7),
         ("email", False, 7),
     ],

@@ -41,6 +41,8 @@ METHODS = (
     "refresh_session",
     "revoke",
     "list_sessions",
+    "start_email_change",
+    "confirm_email_change",
     "get_roles",
 )
 

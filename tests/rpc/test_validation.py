@@ -104,6 +104,45 @@ FORMS = {
         {"session_token": hostile.TOKENS},
         required=("session_token",),
     ),
+    "RefreshSession": Form(
+        "RefreshSession",
+        {"session_token": LIVE_TOKEN},
+        {"session_token": hostile.TOKENS, **CLIENT},
+        required=("session_token",),
+    ),
+    "Revoke by session_id": Form(
+        "Revoke",
+        {"session_token": LIVE_TOKEN, "session_id": LIVE_CHALLENGE},
+        {"session_token": hostile.TOKENS, "session_id": hostile.UUIDS},
+    ),
+    "ListSessions": Form(
+        "ListSessions",
+        {"session_token": LIVE_TOKEN},
+        {"session_token": hostile.TOKENS},
+        required=("session_token",),
+    ),
+    "StartEmailChange": Form(
+        "StartEmailChange",
+        {"session_token": LIVE_TOKEN, "new_email": "countess@example.com"},
+        {
+            "session_token": hostile.TOKENS,
+            "new_email": hostile.EMAILS,
+            "locale": hostile.LOCALES,
+            **CLIENT,
+        },
+        required=("session_token", "new_email"),
+    ),
+    "ConfirmEmailChange": Form(
+        "ConfirmEmailChange",
+        {"session_token": LIVE_TOKEN, "challenge_id": LIVE_CHALLENGE, "code": "864208"},
+        {
+            "session_token": hostile.TOKENS,
+            "challenge_id": hostile.UUIDS,
+            "code": hostile.CODES,
+            **CLIENT,
+        },
+        required=("session_token", "challenge_id", "code"),
+    ),
     "GetRoles by user_id": Form("GetRoles", {"user_id": LIVE_USER}, {"user_id": hostile.UUIDS}),
     "GetRoles by session_token": Form(
         "GetRoles", {"session_token": LIVE_TOKEN}, {"session_token": hostile.TOKENS}
@@ -192,6 +231,8 @@ async def test_a_missing_field_is_named(
         ("RefreshSession", ["session_token"]),
         ("Revoke", ["session_token"]),
         ("ListSessions", ["session_token"]),
+        ("StartEmailChange", ["session_token", "new_email"]),
+        ("ConfirmEmailChange", ["session_token", "challenge_id", "code"]),
         ("GetRoles", ["target"]),
     ],
 )

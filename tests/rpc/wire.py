@@ -31,6 +31,8 @@ REQUESTS: dict[str, type[Message]] = {
     "RefreshSession": pb.RefreshSessionRequest,
     "Revoke": pb.RevokeRequest,
     "ListSessions": pb.ListSessionsRequest,
+    "StartEmailChange": pb.StartEmailChangeRequest,
+    "ConfirmEmailChange": pb.ConfirmEmailChangeRequest,
     "GetRoles": pb.GetRolesRequest,
 }
 
@@ -39,7 +41,10 @@ _JOBS = (
     PING,
     InstallationStore.ALARM.strip(),
     OutboxStore.CANDIDATES.strip(),
-    OutboxStore.LEASE.strip(),
+    OutboxStore.LEASE_CODE.strip(),
+    OutboxStore.LEASE_EMAIL_CHANGED.strip(),
+    OutboxStore.NEW_ADDRESS.strip(),
+    OutboxStore.OLD_ADDRESS.strip(),
     OutboxStore.USER_RECIPIENT.strip(),
     OutboxStore.REGISTRATION_RECIPIENT.strip(),
     OutboxStore.MARK_SENT.strip(),

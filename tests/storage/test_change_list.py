@@ -29,6 +29,7 @@ WRITES_A_CHANGE = {
     "sessions.py:SessionStore.REVOKE_BY_ID": "stolen",
     "sessions.py:SessionStore.REVOKE_OTHERS": "revoke others",
     "rotations.py:RotationStore.ROTATE": "refresh",
+    "users.py:UserStore.SET_EMAIL": "another address",
     "users.py:UserStore.SET_STATE": "disable",
 }
 NEEDS_NONE = {

@@ -2,25 +2,34 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import asyncpg
 import pytest
 
-from tests.storage.database import HOUR, KEYS, login_context, new_registration, open_database
+from tests.storage.database import (
+    HOUR,
+    KEYS,
+    login_context,
+    new_challenge,
+    new_registration,
+    open_database,
+)
 from tests.support.cutting_proxy import Cut, CuttingProxy
-from watchword.crypto import MintedSession, slot_of
-from watchword.errors import SessionInvalid, StorageUnavailable
+from watchword.crypto import CodeSource, MintedSession, parse_code, slot_of
+from watchword.errors import OtpInvalid, SessionInvalid, StorageUnavailable
 from watchword.login import admin
+from watchword.login.email_change import ConfirmEmailChangeCommand, confirm_email_change
 from watchword.login.ports import Tx
 from watchword.login.refresh import note_first_use, refresh_session
 from watchword.login.revoke import RevokeScope, end_oldest, revoke
 from watchword.login.user_admin import disable_user
+from watchword.otp.model import NewChallenge, Purpose
 from watchword.sessions.model import Client, NewSession, SessionPolicy
 from watchword.storage.pool import Isolation
 from watchword.storage.transactions import PgDatabase
-from watchword.users.model import User
+from watchword.users.model import EmailChange, User
 
 Sql = asyncpg.Connection
 
@@ -43,6 +52,7 @@ class World:
     sql: Sql
     user: User
     session: MintedSession
+    wanted: CodeSource | None = None
 
     async def changes(self) -> list[tuple[object, ...]]:
         """Every change without its time and id, the oldest first."""
@@ -81,6 +91,36 @@ class World:
             lambda tx: end_oldest(context, tx, user_id, caller="tests")
         )
         return change is not None
+
+    async def want_address(self) -> CodeSource:
+        """The user wants another address; what its code is derived from."""
+        source = replace(new_challenge("new").source, purpose=Purpose.EMAIL_CHANGE)
+        user_id = self.user.id
+        wanted = EmailChange(source.challenge_id, user_id, "new@example.com")
+
+        async def statements(tx: Tx) -> None:
+            await tx.challenges.insert(NewChallenge(source, 6, HOUR, changes_user_id=user_id))
+            await tx.email_changes.begin(wanted, lifetime=HOUR)
+
+        await self.database.run_tx(statements)
+        return source
+
+    async def change_address(self) -> bool:
+        """ConfirmEmailChange by a caller `tests`; False for OTP_INVALID."""
+        assert self.wanted is not None
+        code = parse_code(KEYS.derive_code(self.wanted, length=6).reveal())
+        assert code is not None
+        command = ConfirmEmailChangeCommand(
+            session_token=self.session.token.reveal(),
+            challenge_id=self.wanted.challenge_id,
+            code=code,
+            client=Client(caller="tests"),
+        )
+        try:
+            await confirm_email_change(login_context(self.database), command)
+        except OtpInvalid:
+            return False
+        return True
 
     async def use_first(self) -> None:
         """The present secret is seen in use."""
@@ -139,6 +179,11 @@ async def replace_secret(world: World) -> None:
 async def had_another_secret(world: World) -> None:
     """The session's secret is its second, and was not used yet."""
     await world.sql.execute("UPDATE sessions SET previous_verifier = $1, generation = 1", bytes(32))
+
+
+async def want_address(world: World) -> None:
+    """Another address is wanted and its code known."""
+    world.wanted = await world.want_address()
 
 
 async def nothing(world: World) -> None:
@@ -220,6 +265,9 @@ SCENARIOS = {
         # The row is gone, with the transaction that raised the version.
         "SELECT xmin::text FROM users WHERE NOT EXISTS (SELECT 1 FROM user_roles)",
         hold,
+    ),
+    "another address": Scenario(
+        lambda w: w.change_address(), True, "user", "SELECT xmin::text FROM users", want_address
     ),
     "create role": Scenario(
         lambda w: admin.create_role(w.database, "new", ["read"]),

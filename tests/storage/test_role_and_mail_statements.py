@@ -10,9 +10,18 @@ from tests.storage.conftest import Connect
 from tests.storage.database import LIFETIME, new_challenge, new_registration
 from tests.support.age import age
 from watchword.crypto import new_id, new_user_id, slot_of
-from watchword.mail.outbox import Candidate, LeasedMail, OutboxKey, Recipient
+from watchword.mail.outbox import (
+    Candidate,
+    CodeMail,
+    EmailChangedMail,
+    LeasedMail,
+    MailKind,
+    OutboxKey,
+    Recipient,
+)
 from watchword.roles.model import Grants, Role
 from watchword.storage.transactions import PgTx
+from watchword.users.model import EmailChange
 
 Sql = asyncpg.Connection
 
@@ -29,7 +38,9 @@ async def queued(tx: PgTx, *, locale: str | None = None, **signs_in: object) -> 
 
 async def lease(tx: PgTx, key: OutboxKey) -> LeasedMail | None:
     """Leases the mail under a new lease id."""
-    return await tx.outbox.lease(key, lease_id=new_id(0), lifetime=LEASE)
+    return await tx.outbox.lease(
+        Candidate(key, MailKind.CODE, known_device=False), lease_id=new_id(0), lifetime=LEASE
+    )
 
 
 async def leased(tx: PgTx, **signs_in: object) -> LeasedMail:
@@ -40,7 +51,7 @@ async def leased(tx: PgTx, **signs_in: object) -> LeasedMail:
 
 
 def _waiting(*keys: OutboxKey) -> list[Candidate]:
-    return [Candidate(key, known_device=False) for key in keys]
+    return [Candidate(key, MailKind.CODE, known_device=False) for key in keys]
 
 
 async def state_of(sql: Sql, key: OutboxKey) -> str:
@@ -119,7 +130,18 @@ async def test_a_queued_mail_holds_references_only(tx: PgTx, sql: Sql) -> None:
     await queued(tx, locale="de")
     [row] = await sql.fetch("SELECT * FROM outbox")
     assert set(row.keys()) == {
-        *("slot", "id", "kind", "challenge_id", "locale", "state", "known_device", "attempts"),
+        *(
+            "slot",
+            "id",
+            "kind",
+            "challenge_id",
+            "user_id",
+            "email_change_id",
+            "locale",
+            "state",
+            "known_device",
+            "attempts",
+        ),
         *("create_time", "next_time", "lease_id", "lease_expire_time", "end_time"),
     }
     assert (row["kind"], row["locale"], row["state"], row["attempts"]) == (
@@ -164,10 +186,12 @@ async def test_a_known_device_goes_first(tx: PgTx, database_url: str) -> None:
     known = [await _queued_by_known_device(tx) for _ in range(2)]
     new = await queued(tx)
     assert await tx.outbox.candidates(limit=10) == [
-        *(Candidate(key, known_device=True) for key in known),
+        *(Candidate(key, MailKind.CODE, known_device=True) for key in known),
         *_waiting(old, new),
     ]
-    assert await tx.outbox.candidates(limit=1) == [Candidate(known[0], known_device=True)]
+    assert await tx.outbox.candidates(limit=1) == [
+        Candidate(known[0], MailKind.CODE, known_device=True)
+    ]
 
 
 async def _queued_by_known_device(tx: PgTx) -> OutboxKey:
@@ -210,8 +234,8 @@ async def test_a_leased_mail_has_what_the_dispatcher_needs(tx: PgTx) -> None:
     await tx.outbox.put(key.id, challenge_id=issued.id, locale="fr")
     mail = await lease(tx, key)
     assert mail is not None
-    assert (mail.key, mail.source, mail.code_length) == (key, challenge.source, 8)
-    assert (mail.locale, mail.user_id, mail.registration_id) == ("fr", user_id, None)
+    assert (mail.key, mail.locale) == (key, "fr")
+    assert mail.about == CodeMail(challenge.source, 8, user_id, None, None)
     assert (mail.attempts, mail.wanted) == (1, True)
 
 
@@ -305,6 +329,36 @@ async def test_a_mail_goes_to_the_stored_address(tx: PgTx, sql: Sql) -> None:
     assert await tx.outbox.recipient(await leased(tx, user_id=new_user_id())) is None
     await sql.execute("UPDATE users SET state = 'disabled'")
     assert await tx.outbox.recipient(to_user) is None
+
+
+async def test_a_change_of_address_has_two_recipients(tx: PgTx, sql: Sql) -> None:
+    """The code goes to the new address while that is wanted and the user active, the notice to the
+    old one, whatever has become of the user since; either to nobody before its time.
+    """
+    user = await tx.users.insert(new_registration("ada"))
+    to_new = await leased(tx, changes_user_id=user.id)
+    assert isinstance(to_new.about, CodeMail)
+    assert await tx.outbox.recipient(to_new) is None
+    change = EmailChange(to_new.about.source.challenge_id, user.id, "new@example.org")
+    await tx.email_changes.begin(change, lifetime=LIFETIME)
+    assert await tx.outbox.recipient(to_new) == Recipient("new@example.org", "de")
+    notice = OutboxKey(slot_of(user.id), new_id(slot_of(user.id)))
+    await tx.outbox.put_email_changed(notice.id, user_id=user.id, email_change_id=change.id)
+    candidate = Candidate(notice, MailKind.EMAIL_CHANGED, known_device=False)
+    assert candidate in await tx.outbox.candidates(limit=10)
+    to_old = await tx.outbox.lease(candidate, lease_id=new_id(0), lifetime=LEASE)
+    assert to_old is not None
+    assert to_old.about == EmailChangedMail(user.id, change.id)
+    assert await tx.outbox.recipient(to_old) is None
+    assert await tx.email_changes.finish(change, old_email="ada@example.com", kept=LIFETIME)
+    assert not await tx.email_changes.finish(change, old_email="eve@example.com", kept=LIFETIME)
+    await sql.execute("UPDATE users SET state = 'disabled'")
+    assert await tx.outbox.recipient(to_old) == Recipient("ada@example.com", "de")
+    assert await tx.outbox.recipient(to_new) is None
+    assert to_old.wanted
+    await sql.execute("UPDATE email_changes SET expire_time = now()")
+    assert await tx.purge.email_changes(dead_before=await tx.purge.present()) == 1
+    assert await sql.fetchval("SELECT count(*) FROM outbox WHERE id = $1", notice.id) == 0
 
 
 async def test_leases_at_once_have_one_winner(tx: PgTx, connect: Connect) -> None:

@@ -155,6 +155,41 @@ def list_sessions(
     return Call("ListSessions", request, pb.ListSessionsResponse)
 
 
+def start_email_change(
+    session_token: str,
+    *,
+    new_email: str,
+    locale: str = "",
+    client: ClientContext | None = None,
+) -> Call[pb.StartEmailChangeResponse]:
+    """Mails a code to another address for the token's user, who has signed in a moment ago.
+
+    ReauthenticationNeeded otherwise. Another call gives up what was wanted before.
+    """
+    request = pb.StartEmailChangeRequest(
+        session_token=session_token, new_email=new_email, locale=locale, client=client
+    )
+    return Call("StartEmailChange", request, pb.StartEmailChangeResponse)
+
+
+def confirm_email_change(
+    session_token: str,
+    *,
+    challenge_id: str,
+    code: str,
+    client: ClientContext | None = None,
+) -> Call[pb.ConfirmEmailChangeResponse]:
+    """Gives the token's user the address that the code proves, and ends the other sessions.
+
+    EmailTaken when it has an account by now. Never retry it: after a lost answer ask
+    ValidateSession which address the user has.
+    """
+    request = pb.ConfirmEmailChangeRequest(
+        session_token=session_token, challenge_id=challenge_id, code=code, client=client
+    )
+    return Call("ConfirmEmailChange", request, pb.ConfirmEmailChangeResponse)
+
+
 def get_roles(
     *, user_id: str | None = None, session_token: str | None = None
 ) -> Call[pb.GetRolesResponse]:

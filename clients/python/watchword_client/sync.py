@@ -75,6 +75,8 @@ class Client:
     refresh_session = _method(calls.refresh_session)
     revoke = _method(calls.revoke)
     list_sessions = _method(calls.list_sessions)
+    start_email_change = _method(calls.start_email_change)
+    confirm_email_change = _method(calls.confirm_email_change)
     get_roles = _method(calls.get_roles)
 
     def _make(self, call: Call[Response]) -> Response:

@@ -36,6 +36,8 @@ class Action(StrEnum):
     # `count` sessions of the user: all but one, or all.
     REVOKE_OTHERS = "revoke_others"
     REVOKE_ALL = "revoke_all"
+    # Another address, which was proved; `count` other sessions ended by it, if there were any.
+    CHANGE_EMAIL = "change_email"
     # `count` of them, since a sign-in was one too many.
     END_OLDEST_SESSIONS = "end_oldest_sessions"
     # By Watchword itself, since a secret that was replaced came back.

@@ -19,9 +19,17 @@ from watchword.jobs.mail_limits import MailLimits
 from watchword.login.ports import Database
 from watchword.mail.locales import available, negotiate
 from watchword.mail.message import Message, MessageRejected
-from watchword.mail.outbox import Candidate, LeasedMail, OutboxKey
+from watchword.mail.outbox import (
+    Candidate,
+    CodeMail,
+    EmailChangedMail,
+    LeasedMail,
+    OutboxKey,
+    Recipient,
+)
 from watchword.mail.ports import Sender, SendFailed, SendRefused
 from watchword.mail.rendering import Renderer
+from watchword.users.rules import account_key_of
 
 # A new mail of this process is seen at once; those of a replica that died, within this.
 POLL_SECONDS = 1.0
@@ -71,11 +79,11 @@ class MailDispatcher:
         """Sends for ever; a database that is gone is waited for."""
         places = asyncio.Semaphore(CONCURRENT_MAX)
 
-        async def deliver(key: OutboxKey) -> None:
+        async def deliver(candidate: Candidate) -> None:
             try:
-                await self._lease_and_send(key)
+                await self._lease_and_send(candidate)
             finally:
-                self._under_way.discard(key)
+                self._under_way.discard(candidate.key)
                 places.release()
 
         clock = asyncio.get_running_loop().time
@@ -86,8 +94,8 @@ class MailDispatcher:
                 asked = clock()
                 outdated = False
                 # One slow mail keeps its own place and no other: the next begins as one comes free.
-                for key in _in_turn(candidates):
-                    if key in self._under_way:
+                for candidate in _in_turn(candidates):
+                    if candidate.key in self._under_way:
                         continue
                     await places.acquire()
                     # Somebody who goes first may have come meanwhile.
@@ -95,8 +103,8 @@ class MailDispatcher:
                     if self._draining or outdated:
                         places.release()
                         break
-                    self._under_way.add(key)
-                    deliveries.create_task(deliver(key))
+                    self._under_way.add(candidate.key)
+                    deliveries.create_task(deliver(candidate))
                 if self._draining or not (outdated or len(candidates) == BATCH):
                     await self._wait()
 
@@ -122,10 +130,13 @@ class MailDispatcher:
             async with asyncio.timeout(POLL_SECONDS):
                 await self._wake.wait()
 
-    async def _lease_and_send(self, key: OutboxKey) -> None:
+    async def _lease_and_send(self, candidate: Candidate) -> None:
+        key = candidate.key
         try:
             mail = await self._database.run_statement(
-                lambda tx: tx.outbox.lease(key, lease_id=new_id(key.slot), lifetime=LEASE_LIFETIME)
+                lambda tx: tx.outbox.lease(
+                    candidate, lease_id=new_id(key.slot), lifetime=LEASE_LIFETIME
+                )
             )
             if mail is not None:
                 await self._send(mail)
@@ -206,25 +217,43 @@ class MailDispatcher:
             _log.info("mail dropped", outbox_id=mail.key.id, why="no active recipient")
             return None
         try:
-            return self._renderer.otp_mail(
-                id=mail.key.id,
-                recipient=recipient.address,
-                code=self._keys.derive_code(mail.source, length=mail.code_length).reveal(),
-                lifetime=self._code_lifetime,
-                locale=negotiate(mail.locale, recipient.locale, available()),
-                date=mail.queued_time,
-            )
+            return self._render(mail, recipient)
         except (MessageRejected, ValueError) as error:
             # A key that has left the ring too early, or an address that no mail can carry.
             _log.error("mail dropped", outbox_id=mail.key.id, why=str(error))
             return None
 
+    def _render(self, mail: LeasedMail, recipient: Recipient) -> Message | None:
+        locale = negotiate(mail.locale, recipient.locale, available())
+        match mail.about:
+            case CodeMail(source=source, code_length=length, changes_user_id=changes_user_id):
+                subject_key = self._keys.subject_key(account_key_of(recipient.address))
+                if subject_key != source.subject_key:
+                    # The user has another address by now, and a code is for the one it proves.
+                    _log.info("mail dropped", outbox_id=mail.key.id, why="address changed")
+                    return None
+                return self._renderer.code_mail(
+                    "otp" if changes_user_id is None else "email_change",
+                    id=mail.key.id,
+                    recipient=recipient.address,
+                    code=self._keys.derive_code(source, length=length).reveal(),
+                    lifetime=self._code_lifetime,
+                    locale=locale,
+                    date=mail.queued_time,
+                )
+            case EmailChangedMail():
+                return self._renderer.email_changed_mail(
+                    id=mail.key.id,
+                    recipient=recipient.address,
+                    locale=locale,
+                    date=mail.queued_time,
+                )
 
-def _in_turn(candidates: Sequence[Candidate]) -> Iterator[OutboxKey]:
+
+def _in_turn(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
     """Known devices first; among equals an order of this process's own, or all would collide."""
     for _, equals in groupby(candidates, key=lambda candidate: candidate.known_device):
-        for candidate in shuffled(list(equals)):
-            yield candidate.key
+        yield from shuffled(list(equals))
 
 
 def _retry_delay(attempts: int, retry_after: timedelta | None = None) -> timedelta:

@@ -131,6 +131,8 @@ class Purger:
         slots = list(itertools.islice(self._slots, SLOTS_PER_PASS))
         return [
             ("challenges", lambda purge: purge.challenges(dead_before=over)),
+            # No setting: there is an address in it that nothing needs any more.
+            ("email_changes", lambda purge: purge.email_changes(dead_before=present)),
             # No setting: whatever still counts in a budget's longer window has to stay.
             ("budgets", lambda purge: purge.settled_budgets(dead_before=present - MONTH)),
             ("budgets", lambda purge: purge.budgets(dead_before=present - IN_A_ROW_KEPT)),

@@ -107,7 +107,21 @@ def level_raised(level: CodeLevel) -> Event:
     )
 
 
-def code_refused(outcome: Outcome, of: bytes | UUID, *, client: Client) -> Event:
+def email_changed(event_id: UUID, ended: EndedSessions, *, client: Client) -> Event:
+    """The event of another address for a user, by which sessions may have ended."""
+    return Event(
+        id=event_id,
+        action=Action.CHANGE_EMAIL,
+        actor=client.caller,
+        user_id=ended.user_id,
+        client_ip=client.ip,
+        client_user_agent=client.user_agent,
+        client_device_name=client.device_name,
+        count=max(ended.count, 1),
+    )
+
+
+def code_refused(action: Action, outcome: Outcome, of: bytes | UUID, *, client: Client) -> Event:
     """The event of a refused code, `of` a subject's key, or a challenge whose subject is not known.
 
     Of the client the address alone: the rest is text of a guesser's choice, and would be held in
@@ -119,7 +133,7 @@ def code_refused(outcome: Outcome, of: bytes | UUID, *, client: Client) -> Event
         slot, target = slot_of(of), Target(TargetKind.CHALLENGE, str(of))
     return Event(
         id=new_id(slot),
-        action=Action.SIGN_IN,
+        action=action,
         outcome=outcome,
         actor=client.caller,
         target=target,

@@ -12,34 +12,42 @@ from watchword.otp.policy import FAILURE_BUDGET
 
 
 @dataclass(frozen=True, slots=True)
-class SignsIn:
-    """Whom a challenge signs in: a user, a registration, or with neither nobody (a shadow)."""
+class ProvesFor:
+    """Whom a challenge proves an address for: a user or a registration that it signs in, or a user
+    whose address it changes; with none of them nobody (a shadow).
+    """
 
     user_id: UUID | None = None
     registration_id: UUID | None = None
+    changes_user_id: UUID | None = None
 
 
-NOBODY = SignsIn()
+NOBODY = ProvesFor()
 
 
-async def signing_in(tx: Tx, owner_id: UUID | None) -> SignsIn:
+async def signing_in(tx: Tx, owner_id: UUID | None) -> ProvesFor:
     """Signs in the owner of an address, whose own spelling of it then gets the mail.
 
     Nobody when the account is disabled: its challenges are shadows, by whichever RPC. Without an
     owner the look-up is the same, for an id that nobody has.
     """
     user = await tx.users.get(new_user_id() if owner_id is None else owner_id)
-    return SignsIn(user_id=user.id) if user is not None and user.active else NOBODY
+    return ProvesFor(user_id=user.id) if user is not None and user.active else NOBODY
 
 
-def new_source(ctx: LoginContext, subject_key: bytes, challenge_id: UUID) -> CodeSource:
-    """Draws the nonce of a sign-in challenge, whose slot is the subject's.
+def new_source(
+    ctx: LoginContext,
+    subject_key: bytes,
+    challenge_id: UUID,
+    purpose: Purpose = Purpose.SIGN_IN,
+) -> CodeSource:
+    """Draws the nonce of a challenge, whose slot is the subject's.
 
     Before the transaction, like the id: one that is run again, or whose COMMIT was lost, keeps it.
     """
     return CodeSource(
         key_id=ctx.keys.signing_key_id,
-        purpose=Purpose.SIGN_IN,
+        purpose=purpose,
         challenge_id=challenge_id,
         subject_key=subject_key,
         nonce=new_nonce(),
@@ -50,7 +58,7 @@ async def issue(
     ctx: LoginContext,
     tx: Tx,
     source: CodeSource,
-    signs_in: SignsIn,
+    proves_for: ProvesFor,
     *,
     mailbox_key: bytes,
     locale: str | None,
@@ -70,8 +78,9 @@ async def issue(
             source=source,
             code_form=code_form(ctx.otp, standing, known_device=known_device is not None),
             lifetime=ctx.otp.lifetime,
-            user_id=signs_in.user_id,
-            registration_id=signs_in.registration_id,
+            user_id=proves_for.user_id,
+            registration_id=proves_for.registration_id,
+            changes_user_id=proves_for.changes_user_id,
             mailbox_key=mailbox_key,
             device_key=device_key,
         )
@@ -82,7 +91,7 @@ async def issue(
             issued.id,
             outbox_id=new_id(slot_of(issued.id)),
             locale=locale,
-            is_shadow=signs_in == NOBODY,
+            is_shadow=proves_for == NOBODY,
             known_device=known_device is not None,
         )
     return issued

@@ -23,7 +23,7 @@ from watchword.roles.ports import RoleStore
 from watchword.sessions.model import Secrets, Session
 from watchword.sessions.ports import RotationStore, SessionStore
 from watchword.users.model import User
-from watchword.users.ports import RegistrationStore, UserStore
+from watchword.users.ports import EmailChangeStore, RegistrationStore, UserStore
 
 T = TypeVar("T")
 
@@ -138,6 +138,9 @@ class PurgeStore(Protocol):
     async def challenges(self, *, dead_before: datetime) -> int:
         """Removes expired challenges, each with its mails; used and ended ones expire as well."""
 
+    async def email_changes(self, *, dead_before: datetime) -> int:
+        """Removes ended changes of addresses, each with its notice."""
+
     async def budgets(self, *, dead_before: datetime) -> int:
         """Removes failure budgets that were not charged since."""
 
@@ -176,6 +179,8 @@ class Tx(Protocol):
     def users(self) -> UserStore: ...
     @property
     def registrations(self) -> RegistrationStore: ...
+    @property
+    def email_changes(self) -> EmailChangeStore: ...
     @property
     def challenges(self) -> ChallengeStore: ...
     @property

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from watchword.crypto import new_id, new_user_id, slot_of_subject
 from watchword.errors import EmailTaken, UsernameTaken
-from watchword.login.challenges import SignsIn, issue, new_source, signing_in
+from watchword.login.challenges import ProvesFor, issue, new_source, signing_in
 from watchword.login.context import LoginContext
 from watchword.login.ports import Tx
 from watchword.otp.model import IssuedChallenge
@@ -70,11 +70,11 @@ async def register(ctx: LoginContext, command: RegisterCommand) -> Registered:
         expire_time = await tx.registrations.insert(registration, lifetime=REGISTRATION_LIFETIME)
         challenge = None
         if command.send_otp:
-            signs_in = await signing_in(tx, owner_id)
+            proves_for = await signing_in(tx, owner_id)
             if owner_id is None:
-                signs_in = SignsIn(registration_id=registration.id)
+                proves_for = ProvesFor(registration_id=registration.id)
             challenge = await issue(
-                ctx, tx, source, signs_in, mailbox_key=mailbox_key, locale=command.locale
+                ctx, tx, source, proves_for, mailbox_key=mailbox_key, locale=command.locale
             )
         return Registered(registration.user_id, expire_time, challenge)
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from watchword.crypto import Secret, new_id, slot_of, slot_of_subject
 from watchword.errors import ChallengeClosed, RateLimited
-from watchword.login.challenges import SignsIn, issue, new_source, queue_mail, signing_in
+from watchword.login.challenges import ProvesFor, issue, new_source, queue_mail, signing_in
 from watchword.login.context import LoginContext
 from watchword.login.devices import known_device
 from watchword.login.ports import Tx
@@ -175,7 +175,9 @@ async def _find_answered(tx: Tx, challenge_id: UUID) -> IssuedChallenge | None:
     return issued
 
 
-async def _find_whom(ctx: LoginContext, tx: Tx, email: EmailAddress, subject_key: bytes) -> SignsIn:
+async def _find_whom(
+    ctx: LoginContext, tx: Tx, email: EmailAddress, subject_key: bytes
+) -> ProvesFor:
     """Finds by the same statements whoever is there, and that nobody is."""
     user_id = await tx.users.find_by_email(email.account_key)
     owner = await signing_in(tx, user_id)
@@ -187,4 +189,4 @@ async def _find_whom(ctx: LoginContext, tx: Tx, email: EmailAddress, subject_key
         subject_key=subject_key,
         lifetime=ctx.otp.lifetime,
     )
-    return owner if registration is None else SignsIn(registration_id=registration.id)
+    return owner if registration is None else ProvesFor(registration_id=registration.id)

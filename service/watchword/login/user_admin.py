@@ -58,7 +58,8 @@ async def delete_user(database: Database, user_id: UUID) -> int | None:
             return None
         # The epoch goes into the change: no cache may go on with a session of this user.
         ended = await tx.sessions.revoke_all(user_id)
-        await tx.users.release_identifiers(account_key_of(user.email), user.username, user_id)
+        await tx.users.release_email(account_key_of(user.email), user_id=user_id)
+        await tx.users.release_username(user.username, user_id=user_id)
         await tx.users.delete(user_id)
         return await _told(tx, Action.DELETE_USER, ended)
 

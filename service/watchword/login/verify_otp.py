@@ -1,18 +1,18 @@
 """VerifyOtp: spends a code, once, and begins a session.
 
-The order is the security of it (design.md 6): count in a statement that commits, then compare, then
-use the challenge up in the transaction that makes the session. Changing it brings back one of the
-bugs of threats.md 4.
+Counted and compared as any code is (codes.py), then used up in the transaction that makes the
+session.
 """
 
 from dataclasses import dataclass
 from uuid import UUID
 
-from watchword.audit.model import Outcome
+from watchword.audit.model import Action, Outcome
 from watchword.changes.model import Change
 from watchword.crypto import PresentedCode, Secret, slot_of
 from watchword.errors import OtpInvalid
 from watchword.login import auditing
+from watchword.login.codes import Proven, charge_by_id, prove
 from watchword.login.context import LoginContext
 from watchword.login.devices import known_device, known_device_of, next_token
 from watchword.login.ports import Tx
@@ -59,26 +59,37 @@ class _LostRace(OtpInvalid):
 async def verify_otp(ctx: LoginContext, command: VerifyOtpCommand) -> SignedIn:
     """Signs in whom the code's challenge is for; raises OtpInvalid, whatever the cause.
 
-    Raises RateLimited before anything is charged or compared. A wrong code is answered once the
-    installation has counted it.
+    Raises RateLimited before anything is charged or compared.
     """
     device = await _known_device(ctx, command)
-    taken = await ctx.limits.take_failure(command.client, command.code, device)
-    charge = await _charge(ctx, command, device)
-    matching = ctx.keys.check_code(command.code, charge.sources)
-    if matching is None:
-        await ctx.failures.count(charge.units)
-        why = Outcome.WRONG_CODE if charge.sources else Outcome.NOT_LIVE_OR_SPENT
-        _note_refusal(ctx, command, charge, why)
-        raise OtpInvalid
+
+    async def charge(tx: Tx) -> Charge:
+        device_key = None if device is None else device.key
+        if isinstance(command.target, EmailAddress):
+            subject_key = ctx.keys.subject_key(command.target.account_key)
+            return await _charge_by_email(ctx, tx, subject_key, command.code.form, device_key)
+        return await charge_by_id(
+            ctx,
+            tx,
+            command.target,
+            command.code,
+            purpose=Purpose.SIGN_IN,
+            device_key=device_key,
+        )
+
+    def refused(why: Outcome, charged: Charge) -> None:
+        _note_refusal(ctx, command, charged, why)
+
+    proven = await prove(
+        ctx, command.code, charge, client=command.client, device=device, refused=refused
+    )
     try:
-        signed_in = await _sign_in(ctx, charge, matching, device, command.client)
+        signed_in = await _sign_in(ctx, proven, device, command.client)
     except OtpInvalid as error:
         lost = isinstance(error, _LostRace)
-        why = Outcome.LOST_RACE if lost else Outcome.NOBODY_TO_SIGN_IN
-        _note_refusal(ctx, command, charge, why)
+        refused(Outcome.LOST_RACE if lost else Outcome.NOBODY_TO_SIGN_IN, proven.charge)
         raise
-    await ctx.limits.give_back(taken)
+    await ctx.limits.give_back(proven.taken)
     return signed_in
 
 
@@ -97,36 +108,7 @@ def _note_refusal(
         of = ctx.keys.subject_key(command.target.account_key)
     else:
         of = charge.sources[0].subject_key if charge.sources else command.target
-    ctx.refusals.note(auditing.code_refused(why, of, client=command.client))
-
-
-async def _charge(
-    ctx: LoginContext, command: VerifyOtpCommand, device: KnownDevice | None
-) -> Charge:
-    """Counts every code that is about to be compared, and commits that; empty: compare nothing.
-
-    Long codes are compared without being counted.
-    """
-
-    async def statement(tx: Tx) -> Charge:
-        device_key = None if device is None else device.key
-        if isinstance(command.target, EmailAddress):
-            subject_key = ctx.keys.subject_key(command.target.account_key)
-            return await _charge_by_email(ctx, tx, subject_key, command.code.form, device_key)
-        if command.code.form == LONG_CODE_FORM:
-            return await tx.attempts.find_long_by_id(
-                command.target, purpose=Purpose.SIGN_IN, device_key=device_key
-            )
-        return await tx.attempts.charge_by_id(
-            command.target,
-            purpose=Purpose.SIGN_IN,
-            code_form=command.code.form,
-            attempts_max=ctx.otp.attempts_max,
-            budget=FAILURE_BUDGET,
-            device_key=device_key,
-        )
-
-    return await ctx.database.run_statement(statement)
+    ctx.refusals.note(auditing.code_refused(Action.SIGN_IN, why, of, client=command.client))
 
 
 async def _charge_by_email(
@@ -159,21 +141,20 @@ async def _charge_by_email(
 
 async def _sign_in(
     ctx: LoginContext,
-    charge: Charge,
-    matching: int,
+    proven: Proven,
     device: KnownDevice | None,
     client: Client,
 ) -> SignedIn:
     """Uses the challenge up, gives its charge back, begins the session and audits it; or none."""
-    proven = charge.sources[matching]
+    source = proven.source
 
     async def transaction(tx: Tx) -> tuple[SignedIn, Change | None]:
         consumed = await tx.attempts.consume(
-            proven.challenge_id, subject_key=proven.subject_key, charge=charge
+            source.challenge_id, subject_key=source.subject_key, charge=proven.charge
         )
         if consumed is None:
             raise _LostRace
-        user, is_new = await _find_or_create_user(tx, consumed)
+        user, is_new = await _find_or_create_user(ctx, tx, consumed, source.subject_key)
         minted = ctx.keys.mint_session(slot_of(user.id))
         session = await tx.sessions.insert(
             NewSession(
@@ -189,7 +170,7 @@ async def _sign_in(
         await tx.audit.put(auditing.signed_in(session, client=client, first=is_new))
         change = None if is_new else await end_oldest(ctx, tx, user.id, caller=client.caller)
         grants = Grants() if is_new else await tx.roles.grants_of(user.id)
-        device_token = next_token(ctx.keys, proven.subject_key, device, session)
+        device_token = next_token(ctx.keys, source.subject_key, device, session)
         token = minted.token
         return SignedIn(token, device_token, session, user, grants, first_sign_in=is_new), change
 
@@ -201,13 +182,18 @@ async def _sign_in(
     return signed_in
 
 
-async def _find_or_create_user(tx: Tx, consumed: ConsumedChallenge) -> tuple[User, bool]:
+async def _find_or_create_user(
+    ctx: LoginContext, tx: Tx, consumed: ConsumedChallenge, subject_key: bytes
+) -> tuple[User, bool]:
     """Returns the active user to sign in, locked, and whether it was made just now.
 
     Locked, so that sign-ins that come together count each other's sessions.
     """
     if consumed.user_id is not None:
-        return _active(await tx.users.lock(consumed.user_id)), False
+        user = _active(await tx.users.lock(consumed.user_id))
+        if ctx.keys.subject_key(account_key_of(user.email)) != subject_key:
+            raise OtpInvalid  # it proves an address that is no longer this user's
+        return user, False
     if consumed.registration_id is None:
         raise OtpInvalid  # a shadow: its code was never mailed
     registration = await tx.registrations.get(consumed.registration_id)
@@ -222,6 +208,8 @@ async def _find_or_create_user(tx: Tx, consumed: ConsumedChallenge) -> tuple[Use
         if owner.email != registration.email:
             raise OtpInvalid
         return owner, False
+    if not await tx.registrations.end(registration.id):
+        raise _LostRace  # it has made an account before, which has another address by now
     user = await tx.users.insert(registration)
     claimed = await tx.users.claim_email(account_key, user_id=user.id)
     claimed = claimed and await tx.users.claim_username(

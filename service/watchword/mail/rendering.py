@@ -5,8 +5,9 @@ a value that isn't there, fails the start or the first test, never quietly in a 
 """
 
 import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 from uuid import UUID
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
@@ -14,7 +15,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select
 from watchword.mail.locales import available, negotiate
 from watchword.mail.message import Mailbox, Message
 
-KINDS: Final = ("otp",)
+# With a code: to sign in, and to prove another address.
+CodeKind = Literal["otp", "email_change"]
+KINDS: Final = ("otp", "email_change", "email_changed")
 PARTS: Final = ("subject.txt", "txt", "html")
 
 LONG_CODE_LENGTH: Final = 13
@@ -53,8 +56,9 @@ class Renderer:
             for part in PARTS
         }
 
-    def otp_mail(
+    def code_mail(
         self,
+        kind: CodeKind,
         *,
         id: UUID,
         recipient: str,
@@ -63,7 +67,7 @@ class Renderer:
         locale: str,
         date: datetime,
     ) -> Message:
-        """The mail with a sign-in code; raises MessageRejected for an address not to be used.
+        """A mail with a code; raises MessageRejected for an address not to be used.
 
         A locale without templates falls back as in `negotiate`: another replica, of a newer
         version, may have chosen it.
@@ -71,9 +75,7 @@ class Renderer:
         if not _CODE.fullmatch(code):
             raise ValueError("`code` has no accepted form\nhint: 6 to 10 digits or 13 of base32")
         amount, unit = _span(lifetime)
-        chosen = negotiate(locale, None, available())
         values = {
-            "brand": self._brand,
             "code": code,
             # Typed in groups or not, and in any case: VerifyOtp ignores all of that.
             "grouped": "-".join(code[group] for group in GROUPS)
@@ -82,11 +84,28 @@ class Renderer:
             "code_in_subject": self._code_in_subject,
             "amount": amount,
             "unit": unit,
-            "locale": chosen,
         }
-        subject, text, html = (
-            self._templates[chosen, "otp", part].render(values) for part in PARTS
-        )
+        return self._mail(kind, values, id=id, recipient=recipient, locale=locale, date=date)
+
+    def email_changed_mail(
+        self, *, id: UUID, recipient: str, locale: str, date: datetime
+    ) -> Message:
+        """The notice to an old address; raises MessageRejected for one not to be used."""
+        return self._mail("email_changed", {}, id=id, recipient=recipient, locale=locale, date=date)
+
+    def _mail(
+        self,
+        kind: str,
+        values: Mapping[str, object],
+        *,
+        id: UUID,
+        recipient: str,
+        locale: str,
+        date: datetime,
+    ) -> Message:
+        chosen = negotiate(locale, None, available())
+        known = {"brand": self._brand, "locale": chosen, **values}
+        subject, text, html = (self._templates[chosen, kind, part].render(known) for part in PARTS)
         return Message(
             id=id,
             sender=self._sender,

@@ -14,6 +14,7 @@ class Purpose(StrEnum):
     """What a challenge proves an address for; each RPC accepts one."""
 
     SIGN_IN = "sign_in"
+    EMAIL_CHANGE = "email_change"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +30,10 @@ class KnownDevice:
 
 @dataclass(frozen=True, slots=True)
 class NewChallenge:
-    """A challenge to be stored; without user and registration it is a shadow: it mails nothing.
+    """A challenge to be stored; without any user or registration it is a shadow: it mails nothing.
 
-    `device_key` is that of the known device that asked for it.
+    It signs in `user_id`, or whom the registration makes, or changes the address of
+    `changes_user_id`. `device_key` is that of the known device that asked for it.
     """
 
     source: CodeSource
@@ -39,6 +41,7 @@ class NewChallenge:
     lifetime: timedelta
     user_id: UUID | None = None
     registration_id: UUID | None = None
+    changes_user_id: UUID | None = None
     mailbox_key: bytes | None = None
     device_key: bytes | None = None
 

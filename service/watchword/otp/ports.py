@@ -33,6 +33,9 @@ class ChallengeStore(Protocol):
     ) -> ResendableChallenge | None:
         """Returns the challenge while it is live, its lanes spent or not."""
 
+    async def end_all(self, subject_key: bytes) -> None:
+        """Ends the subject's live challenges."""
+
     async def subject_of(self, challenge_id: UUID, *, purpose: Purpose) -> bytes | None:
         """Returns the subject's key while the challenge is live."""
 

@@ -24,6 +24,12 @@ class SessionPolicy(Section):
         le=timedelta(days=366),
         description="a session that nobody asks for so long ends",
     )
+    recent_authentication: Duration = Field(
+        timedelta(minutes=10),
+        ge=timedelta(minutes=1),
+        le=timedelta(days=1),
+        description="how long after a sign-in its session may change the e-mail address",
+    )
     max_per_user: int = Field(
         50,
         ge=1,

@@ -19,6 +19,7 @@ TABLES = (
     "audit_events",
     "challenges",
     "changes",
+    "email_changes",
     "failure_counts",
     "identifiers",
     "installation",

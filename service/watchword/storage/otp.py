@@ -4,7 +4,7 @@ from uuid import UUID
 
 import asyncpg
 
-from watchword.crypto import CodeSource, slot_of
+from watchword.crypto import CodeSource, slot_of, slot_of_subject
 from watchword.otp.model import (
     IssuedChallenge,
     NewChallenge,
@@ -32,13 +32,14 @@ class ChallengeStore:
         self._connection = connection
 
     # $1 slot, $2 id, $3 purpose, $4 subject, $5 nonce, $6 key id, $7 code form, $8 user id,
-    # $9 registration id, $10 lifetime, $11 mailbox key, $12 device key
+    # $9 registration id, $10 lifetime, $11 mailbox key, $12 device key, $13 whose address it
+    # changes
     INSERT = """
         INSERT INTO challenges (slot, id, purpose, subject_key, nonce, key_id, code_form, attempts,
                                 attempts_by_email, user_id, registration_id, create_time,
-                                expire_time, mailbox_key, device_key)
+                                expire_time, mailbox_key, device_key, changes_user_id)
         VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, $8, $9, now(), now() + $10::interval, $11,
-                $12)
+                $12, $13)
         ON CONFLICT (slot, id) DO NOTHING
         RETURNING expire_time, create_time
     """
@@ -59,6 +60,7 @@ class ChallengeStore:
             challenge.lifetime,
             challenge.mailbox_key,
             challenge.device_key,
+            challenge.changes_user_id,
         )
         if row is None:
             return None
@@ -116,6 +118,24 @@ class ChallengeStore:
             subject_key=row["subject_key"],
             mailbox_key=row["mailbox_key"],
         )
+
+    # $1 slot, $2 subject. Locked in the order of their ids first, as wherever several are.
+    END_ALL = """
+        WITH locked AS (
+            SELECT id
+            FROM challenges
+            WHERE slot = $1 AND subject_key = $2 AND expire_time > now()
+            ORDER BY id
+            FOR UPDATE
+        )
+        UPDATE challenges
+        SET end_time = now()
+        WHERE slot = $1 AND id IN (SELECT id FROM locked)
+          AND consume_time IS NULL AND end_time IS NULL
+    """
+
+    async def end_all(self, subject_key: bytes) -> None:
+        await self._connection.execute(self.END_ALL, slot_of_subject(subject_key), subject_key)
 
     SUBJECT_OF = """
         SELECT subject_key

@@ -48,6 +48,22 @@ class PurgeStore:
         return await self._remove(self.CHALLENGES, dead_before)
 
     # sql-rules: all slots (purge)
+    EMAIL_CHANGES = """
+        DELETE FROM email_changes
+        WHERE (slot, user_id, id) IN (
+            SELECT slot, user_id, id
+            FROM email_changes
+            WHERE expire_time < $1
+            ORDER BY expire_time
+            LIMIT 100
+        )
+          AND (expire_time < $1) IS TRUE
+    """
+
+    async def email_changes(self, *, dead_before: datetime) -> int:
+        return await self._remove(self.EMAIL_CHANGES, dead_before)
+
+    # sql-rules: all slots (purge)
     BUDGETS = """
         DELETE FROM subject_budgets
         WHERE (slot, subject_key) IN (

@@ -123,6 +123,17 @@ class RegistrationStore:
         row = await self._connection.fetchrow(self.GET, slot_of(registration_id), registration_id)
         return None if row is None else _registration_of(row)
 
+    END = """
+        UPDATE registrations
+        SET expire_time = now()
+        WHERE slot = $1 AND id = $2 AND expire_time > now()
+        RETURNING id
+    """
+
+    async def end(self, registration_id: UUID) -> bool:
+        ended = await self._connection.fetchval(self.END, slot_of(registration_id), registration_id)
+        return ended is not None
+
     EXISTS = "SELECT EXISTS (SELECT 1 FROM registrations WHERE slot = $1 AND id = $2)"
 
     async def exists(self, registration_id: UUID) -> bool:

@@ -23,6 +23,7 @@ from watchword.storage.audit import AuditStore
 from watchword.storage.budgets import BudgetStore
 from watchword.storage.changes import ChangeStore
 from watchword.storage.device_attempts import DeviceAttemptStore
+from watchword.storage.email_changes import EmailChangeStore
 from watchword.storage.fence import FenceStore
 from watchword.storage.installation import InstallationStore
 from watchword.storage.limits import LimitStore
@@ -90,6 +91,10 @@ class PgTx:
     @cached_property
     def registrations(self) -> RegistrationStore:
         return RegistrationStore(self._connection)
+
+    @cached_property
+    def email_changes(self) -> EmailChangeStore:
+        return EmailChangeStore(self._connection)
 
     @cached_property
     def challenges(self) -> ChallengeStore:

@@ -94,14 +94,25 @@ class UserStore:
         changed = await self._connection.fetchval(self.SET_STATE, slot_of(user_id), user_id, state)
         return changed is not None
 
+    SET_EMAIL = """
+        UPDATE users
+        SET email = $3, update_time = now()
+        WHERE slot = $1 AND id = $2
+    """
+
+    async def set_email(self, user_id: UUID, email: str) -> None:
+        await self._connection.execute(self.SET_EMAIL, slot_of(user_id), user_id, email)
+
     RELEASE_IDENTIFIER = """
         DELETE FROM identifiers
         WHERE kind = $1 AND value = $2 AND user_id = $3
     """
 
-    async def release_identifiers(self, account_key: str, username: str, user_id: UUID) -> None:
-        for kind, value in (("email", account_key), ("username", username)):
-            await self._connection.execute(self.RELEASE_IDENTIFIER, kind, value, user_id)
+    async def release_email(self, account_key: str, *, user_id: UUID) -> None:
+        await self._connection.execute(self.RELEASE_IDENTIFIER, "email", account_key, user_id)
+
+    async def release_username(self, username: str, *, user_id: UUID) -> None:
+        await self._connection.execute(self.RELEASE_IDENTIFIER, "username", username, user_id)
 
     # Sessions and roles go with the user, by their foreign keys.
     DELETE = "DELETE FROM users WHERE slot = $1 AND id = $2"

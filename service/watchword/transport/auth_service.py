@@ -7,6 +7,12 @@ from watchword.callers.model import Scope
 from watchword.errors import RequestInvalid, Violation
 from watchword.login import changes, sessions
 from watchword.login.context import LoginContext
+from watchword.login.email_change import (
+    ConfirmEmailChangeCommand,
+    StartEmailChangeCommand,
+    confirm_email_change,
+    start_email_change,
+)
 from watchword.login.list_sessions import list_sessions
 from watchword.login.refresh import refresh_session
 from watchword.login.register import RegisterCommand, register
@@ -56,6 +62,18 @@ class AuthService:
             Method("RefreshSession", Scope.LOGIN, pb.RefreshSessionRequest, self.refresh_session),
             Method("Revoke", Scope.LOGIN, pb.RevokeRequest, self.revoke),
             Method("ListSessions", Scope.LOGIN, pb.ListSessionsRequest, self.list_sessions),
+            Method(
+                "StartEmailChange",
+                Scope.LOGIN,
+                pb.StartEmailChangeRequest,
+                self.start_email_change,
+            ),
+            Method(
+                "ConfirmEmailChange",
+                Scope.LOGIN,
+                pb.ConfirmEmailChangeRequest,
+                self.confirm_email_change,
+            ),
             Method("GetRoles", Scope.VALIDATE, pb.GetRolesRequest, self.get_roles),
         ]
 
@@ -166,6 +184,36 @@ class AuthService:
                 for session in page.sessions
             ],
             next_page_token=page.next_page_token,
+        )
+
+    async def start_email_change(
+        self, request: pb.StartEmailChangeRequest, caller: str
+    ) -> pb.StartEmailChangeResponse:
+        values = check(request)
+        command = StartEmailChangeCommand(
+            session_token=values["session_token"],
+            new_email=values["new_email"],
+            locale=values["locale"],
+            client=_client(values, caller),
+        )
+        issued = await start_email_change(self._ctx, command)
+        return pb.StartEmailChangeResponse(challenge=convert.challenge(issued))
+
+    async def confirm_email_change(
+        self, request: pb.ConfirmEmailChangeRequest, caller: str
+    ) -> pb.ConfirmEmailChangeResponse:
+        values = check(request)
+        command = ConfirmEmailChangeCommand(
+            session_token=values["session_token"],
+            challenge_id=values["challenge_id"],
+            code=values["code"],
+            client=_client(values, caller),
+        )
+        changed = await confirm_email_change(self._ctx, command)
+        return pb.ConfirmEmailChangeResponse(
+            user=convert.user(changed.user, changed.grants),
+            revoked_count=changed.revoked_count,
+            change_token=changed.change_token,
         )
 
     async def get_roles(self, request: pb.GetRolesRequest, _caller: str) -> pb.GetRolesResponse:

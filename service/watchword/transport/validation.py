@@ -103,6 +103,7 @@ _SESSION_TOKEN = Rule(_token, TOKEN_MAX_BYTES, "bytes")
 _EMAIL = Rule(user_rules.email, user_rules.EMAIL_MAX)
 _LOCALE = Rule(_locale, LOCALE_MAX)
 _ID = Rule(_uuid, UUID_MAX)
+_CODE = Rule(_code, CODE_MAX)
 
 RULES: dict[str, Rule] = {
     "ClientContext.ip": Rule(session_rules.client_ip, session_rules.CLIENT_IP_MAX),
@@ -119,7 +120,7 @@ RULES: dict[str, Rule] = {
     "SendOtpRequest.request_id": Rule(_optional_uuid, UUID_MAX),
     "VerifyOtpRequest.challenge_id": _ID,
     "VerifyOtpRequest.email": _EMAIL,
-    "VerifyOtpRequest.code": Rule(_code, CODE_MAX),
+    "VerifyOtpRequest.code": _CODE,
     "ValidateSessionRequest.session_token": _SESSION_TOKEN,
     "ValidateSessionRequest.min_change_token": Rule(_change_token, TOKEN_MAX_BYTES, "bytes"),
     "BatchValidateSessionsRequest.session_tokens": _SESSION_TOKEN,
@@ -128,6 +129,12 @@ RULES: dict[str, Rule] = {
     "RevokeRequest.session_id": _ID,
     "ListSessionsRequest.session_token": _SESSION_TOKEN,
     "ListSessionsRequest.page_token": Rule(_page_token, TOKEN_MAX_BYTES, "bytes"),
+    "StartEmailChangeRequest.session_token": _SESSION_TOKEN,
+    "StartEmailChangeRequest.new_email": _EMAIL,
+    "StartEmailChangeRequest.locale": _LOCALE,
+    "ConfirmEmailChangeRequest.session_token": _SESSION_TOKEN,
+    "ConfirmEmailChangeRequest.challenge_id": _ID,
+    "ConfirmEmailChangeRequest.code": _CODE,
     "GetRolesRequest.user_id": _ID,
     "GetRolesRequest.session_token": _SESSION_TOKEN,
 }

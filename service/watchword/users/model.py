@@ -52,5 +52,16 @@ class Registration:
     locale: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class EmailChange:
+    """Another address that a user wants; `id` is that of the challenge by which it is proved."""
+
+    id: UUID
+    user_id: UUID
+    new_email: str
+
+
 # How long a registration holds its username unless a challenge that carries it lives longer.
 REGISTRATION_LIFETIME = timedelta(hours=1)
+# How long the old address may still be told of a change, while no provider takes the mail.
+NOTICE_LIFETIME = timedelta(days=1)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from watchword.users.model import Registration, User, UserState
+from watchword.users.model import EmailChange, Registration, User, UserState
 
 
 class UserStore(Protocol):
@@ -29,8 +29,14 @@ class UserStore(Protocol):
     async def set_state(self, user_id: UUID, state: UserState) -> bool:
         """Puts the user into a state; False when it is in it already, or is not there."""
 
-    async def release_identifiers(self, account_key: str, username: str, user_id: UUID) -> None:
-        """Frees the address and the username of this user for others."""
+    async def set_email(self, user_id: UUID, email: str) -> None:
+        """Gives the user another address, identifiers apart."""
+
+    async def release_email(self, account_key: str, *, user_id: UUID) -> None:
+        """Frees the address, if it is this user's, for others."""
+
+    async def release_username(self, username: str, *, user_id: UUID) -> None:
+        """Frees the username, if it is this user's, for others."""
 
     async def delete(self, user_id: UUID) -> None:
         """Deletes the user with sessions and roles."""
@@ -43,6 +49,19 @@ class UserStore(Protocol):
 
     async def claim_username(self, username: str, *, user_id: UUID, subject_key: bytes) -> bool:
         """Turns the subject's hold on the username into ownership; False when it holds none."""
+
+
+class EmailChangeStore(Protocol):
+    """Changes of addresses that are wanted, and those that were made."""
+
+    async def begin(self, change: EmailChange, *, lifetime: timedelta) -> None:
+        """Stores what a user, who is locked, wants; it takes the place of an earlier wish."""
+
+    async def find(self, user_id: UUID, change_id: UUID) -> EmailChange | None:
+        """Returns what this user wants, until it ends or is made."""
+
+    async def finish(self, change: EmailChange, *, old_email: str, kept: timedelta) -> bool:
+        """Notes that it was made, once, and keeps the old address so long; False: not this time."""
 
 
 class RegistrationStore(Protocol):
@@ -72,6 +91,9 @@ class RegistrationStore(Protocol):
 
     async def get(self, registration_id: UUID) -> Registration | None:
         """Returns the registration, live or not."""
+
+    async def end(self, registration_id: UUID) -> bool:
+        """Ends a registration that becomes an account; False when it has ended."""
 
     async def exists(self, registration_id: UUID) -> bool:
         """Answers whether the registration was stored."""

@@ -1,6 +1,7 @@
 """What a mail says, and what it can't be made to say."""
 
 import inspect
+import re
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from uuid import UUID
@@ -31,7 +32,8 @@ def otp_mail(
     code_in_subject: bool = True,
 ) -> Message:
     """A code mail of a service with this name."""
-    return Renderer(f"{brand} <no-reply@acme.example>", code_in_subject).otp_mail(
+    return Renderer(f"{brand} <no-reply@acme.example>", code_in_subject).code_mail(
+        "otp",
         id=ID,
         recipient=recipient,
         code=code,
@@ -179,8 +181,8 @@ def test_equal_inputs_give_equal_bytes() -> None:
 
 def test_nothing_of_a_request_can_reach_a_mail() -> None:
     """A mail is made of these values alone: there is no way in for a header, a name or a link."""
-    taken = set(inspect.signature(Renderer.otp_mail).parameters) - {"self"}
-    assert taken == {"id", "recipient", "code", "lifetime", "locale", "date"}
+    taken = set(inspect.signature(Renderer.code_mail).parameters) - {"self"}
+    assert taken == {"kind", "id", "recipient", "code", "lifetime", "locale", "date"}
     other = otp_mail(recipient="eve@evil.example")
     assert (other.subject, other.text, other.html) == (
         otp_mail().subject,
@@ -195,7 +197,8 @@ HOSTILE = "\"><script>alert(1)</script>&{{ code }}{% raw %}' onload=x"
 def test_a_hostile_name_stays_text_in_html() -> None:
     """Markup and template syntax in the service's name are shown as they are written."""
     quoted = HOSTILE.replace('"', '\\"')
-    message = Renderer("Acme <a@acme.example>").otp_mail(
+    message = Renderer("Acme <a@acme.example>").code_mail(
+        "otp",
         id=ID,
         recipient="ada@example.org",
         code="012345",
@@ -216,7 +219,8 @@ def test_angle_brackets_are_escaped() -> None:
     """The HTML template escapes even what the setting would refuse."""
     renderer = Renderer("Acme <a@acme.example>")
     renderer._brand = HOSTILE  # no public way leads there, which is the other half of the defence
-    page = renderer.otp_mail(
+    page = renderer.code_mail(
+        "otp",
         id=ID,
         recipient="ada@example.org",
         code="012345",
@@ -230,7 +234,8 @@ def test_angle_brackets_are_escaped() -> None:
 
 def test_without_a_name_the_domain_speaks() -> None:
     """A bare address as sender calls the service by its domain."""
-    message = Renderer("no-reply@acme.example").otp_mail(
+    message = Renderer("no-reply@acme.example").code_mail(
+        "otp",
         id=ID,
         recipient="ada@example.org",
         code="012345",
@@ -261,3 +266,43 @@ def test_a_lifetime_has_to_be_one() -> None:
     """A mail that has no time left is a mistake of the one who sends it."""
     with pytest.raises(ValueError, match="`lifetime`"):
         otp_mail(lifetime=timedelta(0))
+
+
+NEW_KINDS = {
+    "en": ("123456 confirms your new address for Acme", "Your Acme address was changed"),
+    "de": (
+        "123456 bestätigt Ihre neue Adresse für Acme",
+        "Ihre Adresse für Acme wurde geändert",
+    ),
+}
+
+
+@pytest.mark.parametrize("locale", NEW_KINDS)
+def test_a_change_of_address_has_words_of_its_own(locale: str) -> None:
+    """The code unbroken in the subject and in the first line; the notice has neither a code nor an
+    address, a link nor an image.
+    """
+    renderer = Renderer("Acme <a@acme.example>")
+    date = datetime(2026, 1, 2, tzinfo=UTC)
+    code = renderer.code_mail(
+        "email_change",
+        id=ID,
+        recipient="ada@example.org",
+        code="123456",
+        lifetime=timedelta(minutes=5),
+        locale=locale,
+        date=date,
+    )
+    notice = renderer.email_changed_mail(
+        id=ID, recipient="ada@example.org", locale=locale, date=date
+    )
+    assert (code.subject, notice.subject) == NEW_KINDS[locale]
+    assert code.text.startswith("123456 ")
+    assert "123456" in Text(code.html).texts
+    assert "sign-in" not in code.html + code.text
+    assert "Anmeldecode" not in code.html + code.text
+    for message in (code, notice):
+        assert message.locale == locale
+        assert not {"a", "img", "link", "script"} & set(Text(message.html).tags)
+    assert not re.search(r"\d{6}|@", notice.text)
+    assert 'class="code"' not in notice.html

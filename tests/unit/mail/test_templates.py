@@ -34,5 +34,16 @@ def test_html_is_accessible(locale: str) -> None:
     """The layout names its language, and each table says that it is no table of data."""
     page = (TEMPLATES / "base.html").read_text(encoding="utf-8")
     assert 'lang="{{ locale }}"' in page
-    assert page.count("<table") == page.count('<table role="presentation"')
-    assert '{% extends "base.html" %}' in (TEMPLATES / locale / "otp.html").read_text("utf-8")
+    for layout in ("base.html", "code.html"):
+        page = (TEMPLATES / layout).read_text(encoding="utf-8")
+        assert page.count("<table") == page.count('<table role="presentation"')
+    extended = {
+        kind: re.findall(r'{% extends "(.+)" %}', (TEMPLATES / locale / kind).read_text("utf-8"))
+        for kind in ("otp.html", "email_change.html", "email_changed.html")
+    }
+    assert extended == {
+        "otp.html": ["code.html"],
+        "email_change.html": [f"{locale}/otp.html"],
+        "email_changed.html": ["base.html"],
+    }
+    assert '{% extends "base.html" %}' in (TEMPLATES / "code.html").read_text("utf-8")

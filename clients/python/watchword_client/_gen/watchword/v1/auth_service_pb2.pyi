@@ -192,6 +192,46 @@ class ListSessionsResponse(_message.Message):
     next_page_token: str
     def __init__(self, sessions: _Optional[_Iterable[_Union[_resources_pb2.ListedSession, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
+class StartEmailChangeRequest(_message.Message):
+    __slots__ = ("session_token", "new_email", "locale", "client")
+    SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    NEW_EMAIL_FIELD_NUMBER: _ClassVar[int]
+    LOCALE_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    session_token: str
+    new_email: str
+    locale: str
+    client: _resources_pb2.ClientContext
+    def __init__(self, session_token: _Optional[str] = ..., new_email: _Optional[str] = ..., locale: _Optional[str] = ..., client: _Optional[_Union[_resources_pb2.ClientContext, _Mapping]] = ...) -> None: ...
+
+class StartEmailChangeResponse(_message.Message):
+    __slots__ = ("challenge",)
+    CHALLENGE_FIELD_NUMBER: _ClassVar[int]
+    challenge: _resources_pb2.Challenge
+    def __init__(self, challenge: _Optional[_Union[_resources_pb2.Challenge, _Mapping]] = ...) -> None: ...
+
+class ConfirmEmailChangeRequest(_message.Message):
+    __slots__ = ("session_token", "challenge_id", "code", "client")
+    SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CHALLENGE_ID_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    session_token: str
+    challenge_id: str
+    code: str
+    client: _resources_pb2.ClientContext
+    def __init__(self, session_token: _Optional[str] = ..., challenge_id: _Optional[str] = ..., code: _Optional[str] = ..., client: _Optional[_Union[_resources_pb2.ClientContext, _Mapping]] = ...) -> None: ...
+
+class ConfirmEmailChangeResponse(_message.Message):
+    __slots__ = ("user", "revoked_count", "change_token")
+    USER_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    user: _resources_pb2.User
+    revoked_count: int
+    change_token: str
+    def __init__(self, user: _Optional[_Union[_resources_pb2.User, _Mapping]] = ..., revoked_count: _Optional[int] = ..., change_token: _Optional[str] = ...) -> None: ...
+
 class GetRolesRequest(_message.Message):
     __slots__ = ("user_id", "session_token")
     USER_ID_FIELD_NUMBER: _ClassVar[int]

@@ -84,6 +84,16 @@ class AuthServiceStub(object):
                 request_serializer=watchword_dot_v1_dot_auth__service__pb2.ListSessionsRequest.SerializeToString,
                 response_deserializer=watchword_dot_v1_dot_auth__service__pb2.ListSessionsResponse.FromString,
                 _registered_method=True)
+        self.StartEmailChange = channel.unary_unary(
+                '/watchword.v1.AuthService/StartEmailChange',
+                request_serializer=watchword_dot_v1_dot_auth__service__pb2.StartEmailChangeRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_auth__service__pb2.StartEmailChangeResponse.FromString,
+                _registered_method=True)
+        self.ConfirmEmailChange = channel.unary_unary(
+                '/watchword.v1.AuthService/ConfirmEmailChange',
+                request_serializer=watchword_dot_v1_dot_auth__service__pb2.ConfirmEmailChangeRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_auth__service__pb2.ConfirmEmailChangeResponse.FromString,
+                _registered_method=True)
         self.GetRoles = channel.unary_unary(
                 '/watchword.v1.AuthService/GetRoles',
                 request_serializer=watchword_dot_v1_dot_auth__service__pb2.GetRolesRequest.SerializeToString,
@@ -226,6 +236,37 @@ class AuthServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartEmailChange(self, request, context):
+        """Mails a code to another address that the token's user wants. Scope: login.
+
+        The code has the form, the end and the limits of a code to sign in. Nothing changes before it is
+        confirmed. A user wants one address at a time: another call gives up what was wanted before, and
+        is how a code is mailed again. The answer does not tell whether the address has an account.
+
+        Errors: UNAUTHENTICATED SESSION_INVALID as for ValidateSession; FAILED_PRECONDITION
+        REAUTHENTICATION_NEEDED when the user proved the present address longer ago than
+        WATCHWORD_SESSION__RECENT_AUTHENTICATION; INVALID_ARGUMENT REQUEST_INVALID; RESOURCE_EXHAUSTED
+        RATE_LIMITED. A retry costs one more mail.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConfirmEmailChange(self, request, context):
+        """Gives the token's user the address that the code proves. Scope: login.
+
+        The other sessions of the user end, and so do the codes that the old address was mailed. A mail
+        tells the old address. A code works once, and is counted as by VerifyOtp with a `challenge_id`.
+
+        Errors: those of StartEmailChange; UNAUTHENTICATED OTP_INVALID for a code that is wrong, used or
+        expired and for a challenge that is not the newest of this user's, alike; ALREADY_EXISTS
+        EMAIL_TAKEN when the code is right and the address has an account by now. Never retry: after a
+        lost answer ask ValidateSession which address the user has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetRoles(self, request, context):
         """Answers the roles and permissions of a user at this moment. Scope: validate.
 
@@ -278,6 +319,16 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.ListSessions,
                     request_deserializer=watchword_dot_v1_dot_auth__service__pb2.ListSessionsRequest.FromString,
                     response_serializer=watchword_dot_v1_dot_auth__service__pb2.ListSessionsResponse.SerializeToString,
+            ),
+            'StartEmailChange': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartEmailChange,
+                    request_deserializer=watchword_dot_v1_dot_auth__service__pb2.StartEmailChangeRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_auth__service__pb2.StartEmailChangeResponse.SerializeToString,
+            ),
+            'ConfirmEmailChange': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmEmailChange,
+                    request_deserializer=watchword_dot_v1_dot_auth__service__pb2.ConfirmEmailChangeRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_auth__service__pb2.ConfirmEmailChangeResponse.SerializeToString,
             ),
             'GetRoles': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRoles,
@@ -511,6 +562,60 @@ class AuthService(object):
             '/watchword.v1.AuthService/ListSessions',
             watchword_dot_v1_dot_auth__service__pb2.ListSessionsRequest.SerializeToString,
             watchword_dot_v1_dot_auth__service__pb2.ListSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartEmailChange(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.AuthService/StartEmailChange',
+            watchword_dot_v1_dot_auth__service__pb2.StartEmailChangeRequest.SerializeToString,
+            watchword_dot_v1_dot_auth__service__pb2.StartEmailChangeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmEmailChange(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.AuthService/ConfirmEmailChange',
+            watchword_dot_v1_dot_auth__service__pb2.ConfirmEmailChangeRequest.SerializeToString,
+            watchword_dot_v1_dot_auth__service__pb2.ConfirmEmailChangeResponse.FromString,
             options,
             channel_credentials,
             insecure,
