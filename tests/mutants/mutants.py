@@ -14,7 +14,7 @@ REPLAYS = "tests/races/test_replays.py::"
 RESTARTS = "tests/races/test_restarts.py::"
 LIMITS = "tests/races/test_limits.py::"
 REVOCATION = "tests/races/test_revocation.py::test_a_revoke_is_seen_in_time"
-FILLS = "tests/races/test_fill_races.py::test_a_fill_never_outlives_a_revoke"
+ADDRESSES = "tests/rpc/test_email_change.py::"
 
 ATTEMPTS_PY = "storage/attempts.py"
 CODES_PY = "login/codes.py"
@@ -349,13 +349,52 @@ FORGETS = Mutant(
 NOT_HERE = Mutant(
     "revoke that its own cache is not told of",
     (Change("login/revoke.py", "        ctx.cache.apply(ended.change)\n", "        pass\n"),),
-    (REVOCATION, FILLS),
+    (REVOCATION,),
 )
 
 NOT_ELSEWHERE = Mutant(
     "changes that are read and not applied",
     (Change("jobs/change_poller.py", "self._sink.apply(change)", "pass"),),
     (REVOCATION, "tests/races/test_late_replicas.py::test_a_server_that_was_stopped"),
+)
+
+OLD_CODES = Mutant(
+    "code to an address that is the user's no more",
+    (
+        Change(
+            "login/email_change.py",
+            "        await tx.challenges.end_all(ctx.keys.subject_key(account_key_of(user.email)))\n",
+            "        pass\n",
+        ),
+        Change(
+            VERIFY_PY,
+            "if ctx.keys.subject_key(account_key_of(user.email)) != subject_key:",
+            "if False:",
+        ),
+    ),
+    (f"{ADDRESSES}test_codes_to_the_old_address_are_worth_nothing",),
+)
+
+MAILED_ON = Mutant(
+    "code mailed to an address that it does not prove",
+    (Change("jobs/mail_dispatcher.py", "if subject_key != source.subject_key:", "if False:"),),
+    (f"{ADDRESSES}test_a_code_goes_to_the_address_that_it_proves",),
+)
+
+ANYBODYS_CHANGE = Mutant(
+    "change of address that anybody's session confirms",
+    (
+        Change(
+            "storage/email_changes.py",
+            "        WHERE slot = $1 AND user_id = $2 AND id = $3\n"
+            "          AND old_email IS NULL AND expire_time > now()\n"
+            '    """\n\n    async def find',
+            "        WHERE $1::smallint >= 0 AND $2::uuid IS NOT NULL AND id = $3\n"
+            "          AND old_email IS NULL AND expire_time > now()\n"
+            '    """\n\n    async def find',
+        ),
+    ),
+    (f"{ADDRESSES}test_it_is_the_users_own_change",),
 )
 
 MUTANTS = (
@@ -380,4 +419,7 @@ MUTANTS = (
     FORGETS,
     NOT_HERE,
     NOT_ELSEWHERE,
+    OLD_CODES,
+    MAILED_ON,
+    ANYBODYS_CHANGE,
 )
