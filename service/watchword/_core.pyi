@@ -144,6 +144,12 @@ class Lane:
     def clear(self) -> None:
         """Ends the lease, too."""
 
+    def replace_callers(self, callers: Sequence[tuple[bytes, bool]], *, sent_us: int) -> None:
+        """Takes stored keys in place of those before, read at a time of CLOCK_BOOTTIME."""
+
+    def take_used_callers(self) -> list[bytes]:
+        """Takes the hashes of stored keys that calls came with."""
+
     def take_seen(self) -> tuple[list[tuple[bytes, int]], int]:
         """Takes (session id, when it was seen), and how many had no room; never waits."""
 

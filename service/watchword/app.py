@@ -9,8 +9,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
-from pathlib import Path
-from typing import Final, assert_never
+from typing import Final
 
 import structlog
 from asyncpg.connection import LoggedQuery
@@ -20,7 +19,7 @@ from watchword.callers.registry import CallerRegistry
 from watchword.config import Config
 from watchword.crypto import KeyRing
 from watchword.errors import Overloaded, ReauthenticationNeeded, SessionInvalid, StorageUnavailable
-from watchword.gate import Gate, can_listen_on, unary_calls
+from watchword.gate import Gate, has_gate, unary_calls
 from watchword.jobs.audit_writer import AuditWriter
 from watchword.jobs.change_poller import ChangePoller
 from watchword.jobs.first_use_writer import FirstUseWriter
@@ -30,29 +29,28 @@ from watchword.jobs.mail_dispatcher import MailDispatcher
 from watchword.jobs.mail_limits import MailLimits
 from watchword.jobs.purger import Purger
 from watchword.jobs.readiness import Readiness
+from watchword.jobs.service_key_reader import ServiceKeyReader
 from watchword.jobs.supervisor import Supervisor
+from watchword.listener import Listener
 from watchword.login.context import LoginContext
 from watchword.login.failures import FailureCounter
 from watchword.login.limits import Limits
 from watchword.mail.ports import Sender
 from watchword.mail.rendering import Renderer
-from watchword.mail.settings import PROVIDERS, SenderName
-from watchword.senders.console import ConsoleSender
-from watchword.senders.failover import FailOver
-from watchword.senders.file import FileSender
-from watchword.senders.resend import ResendSender
-from watchword.senders.smtp import SmtpSender
+from watchword.senders.configured import configured_senders
 from watchword.session_cache import GateCache, GateRefusals
 from watchword.sessions.first_use import FirstUses
 from watchword.sessions.last_seen import LastSeen
 from watchword.storage.changes import ChangeFeed
 from watchword.storage.pool import Isolation, Pool
 from watchword.storage.probe import DatabaseProbe
+from watchword.storage.service_keys import ServiceKeyFeed
 from watchword.storage.transactions import PgDatabase
+from watchword.transport.admin_service import AdminService
 from watchword.transport.auth_service import AuthService
 from watchword.transport.errors import status_of
 from watchword.transport.pipeline import Pipeline
-from watchword.transport.server import ApiServer
+from watchword.transport.server import GrpcServer
 from watchword.transport.session_reader import SessionReader
 from watchword.transport.unary_server import UnaryServer
 
@@ -76,7 +74,7 @@ class App:
         keys = config.secrets.key_ring()
         self._pool = Pool(config.database, isolation=isolation, query_logger=query_logger)
         self.database = PgDatabase(self._pool)
-        self._senders = _senders(config)
+        self._senders = configured_senders(config.mail, config.smtp, config.resend)
         self._dispatcher = _dispatcher(config, keys, self.database, self._senders)
         refusals = Refusals()
         self._audit_writer = AuditWriter(self.database, refusals)
@@ -87,6 +85,9 @@ class App:
         self._last_seen_writer = LastSeenWriter(self.database, last_seen, self._cache)
         first_uses = FirstUses()
         self._first_use_writer = FirstUseWriter(self.database, first_uses, self._cache)
+        self._service_keys = ServiceKeyReader(
+            ServiceKeyFeed(self._pool), callers, self._cache, self.database
+        )
         context = LoginContext(
             database=self.database,
             keys=keys,
@@ -99,26 +100,28 @@ class App:
             last_seen=last_seen,
             first_uses=first_uses,
             mail_queued=self._dispatcher.wake,
+            callers_changed=self._service_keys.read,
             cache=self._cache,
         )
-        self._server = ApiServer(config.api, Pipeline(callers, refusals), AuthService(context))
-        self._drain_timeout = config.api.drain_timeout
+        pipeline = Pipeline(callers, refusals)
+        server = GrpcServer(config.api, pipeline, AuthService(context))
+        self._leaving = (config.api.shutdown_delay, config.api.drain_timeout)
         gate_jobs: dict[str, Callable[[], Awaitable[None]]] = {}
-        self._gate: Gate | None = None
+        api_gate = None
         if self._cache is not None:
-            handlers = self._server.handlers
-            calls = unary_calls(list(handlers))
-            services = self._server.services
-            self._gate = Gate(config.gate, config.api, services, self._cache.lane, calls)
-            gate_jobs["gate events"] = self._gate.run
+            calls = unary_calls(list(server.handlers))
+            api_gate = Gate(config.gate, config.api, server.services, self._cache.lane, calls)
             gate_jobs["unary server"] = UnaryServer(
                 calls,
-                list(handlers.values()),
+                list(server.handlers.values()),
                 at_once=CALLS_PER_CONNECTION * config.database.pool_size,
             ).run
             gate_jobs["session reader"] = SessionReader(context, self._cache).run
+        self._api = Listener(server, api_gate)
+        self._admin = _admin_listener(config, pipeline, context)
+        self._listeners = (self._api, self._admin)
         self._probe = DatabaseProbe(self._pool)
-        self._readiness = Readiness(self._probe, self._server.set_serving)
+        self._readiness = Readiness(self._probe, self._set_serving)
         if self._cache is not None and config.gate.cache_mib > 0:
             poller = ChangePoller(
                 ChangeFeed(self._pool),
@@ -129,6 +132,9 @@ class App:
         self._jobs = Supervisor(
             {
                 **gate_jobs,
+                "api gate": self._api.watch,
+                "admin gate": self._admin.watch,
+                "service keys": self._once_ready(self._service_keys.run),
                 "readiness": self._readiness.run,
                 "mail dispatcher": self._once_ready(self._dispatcher.run),
                 "level watch": self._once_ready(LevelWatch(self.database, config.otp).run),
@@ -138,7 +144,20 @@ class App:
                 "first-use writer": self._once_ready(self._first_use_writer.run),
             }
         )
-        self.api_address = ""
+
+    @property
+    def api_address(self) -> str:
+        """Where AuthService is, once it listens."""
+        return self._api.address
+
+    @property
+    def admin_address(self) -> str:
+        """Where AdminService is, likewise."""
+        return self._admin.address
+
+    async def _set_serving(self, serving: bool) -> None:
+        for listener in self._listeners:
+            await listener.set_serving(serving)
 
     def _once_ready(self, job: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         """Keeps a job from asking for tables that are not there yet."""
@@ -152,33 +171,20 @@ class App:
     async def start(self) -> None:
         """Listens and starts the jobs; raises AddressTaken. Serving follows by itself."""
         await self._pool.open()
-        self.api_address = await self._listen()
-        _log.info("listening", api=self.api_address)
+        await self._listen()
+        _log.info("listening", api=self.api_address, admin=self.admin_address)
         if not self.limits.enabled:
             _log.warning("send and call limits are off", hint="unset `WATCHWORD_LIMITS__ENABLED`")
         self._jobs.start()
 
-    async def _listen(self) -> str:
-        """Starts grpc.aio, and the gate in front of it; returns where clients connect."""
-        if self._gate is None:
-            return await self._server.start()
+    async def _listen(self) -> None:
+        """Starts all listeners, or none."""
+        await self._api.start()
         try:
-            await self._server.start(self._gate.make_upstream())
-            return self._gate.start()
+            await self._admin.start()
         except BaseException:
-            await self._server.stop(0)
-            self._gate.remove_upstream()
+            await self._api.drain(0)
             raise
-
-    async def _drain(self) -> None:
-        """Lets calls finish for `drain_timeout`: the gate first, which stops accepting at once."""
-        clock = asyncio.get_running_loop().time
-        end = clock() + self._drain_timeout.total_seconds()
-        if self._gate is not None:
-            await self._gate.stop(end - clock())
-        await self._server.stop(max(end - clock(), 0))
-        if self._gate is not None:
-            self._gate.remove_upstream()
 
     async def wait_ready(self) -> None:
         """Returns once health has become SERVING for the first time."""
@@ -191,9 +197,15 @@ class App:
 
     async def stop(self) -> None:
         """Drains and closes everything."""
-        await self._server.leave()
-        await self._drain()
+        shutdown_delay, drain_timeout = self._leaving
+        for listener in self._listeners:
+            await listener.leave()
+        await asyncio.sleep(shutdown_delay.total_seconds())
         await asyncio.gather(
+            *(listener.drain(drain_timeout.total_seconds()) for listener in self._listeners)
+        )
+        await asyncio.gather(
+            self._service_keys.drain(),
             self._dispatcher.drain(),
             self._audit_writer.drain(),
             self._last_seen_writer.drain(),
@@ -256,14 +268,17 @@ async def _announce(
         on_ready(app)
 
 
-def _has_gate(config: Config) -> bool:
-    return config.gate.enabled and can_listen_on(config.api.address)
+def _admin_listener(config: Config, pipeline: Pipeline, context: LoginContext) -> Listener:
+    server = GrpcServer(config.admin, pipeline, AdminService(context))
+    # Few calls come here, each by grpc.aio: the gate in front keeps strangers within limits.
+    gated = has_gate(config.gate, config.admin)
+    return Listener(server, Gate(config.gate, config.admin, server.services) if gated else None)
 
 
 def _cache(
     config: Config, keys: KeyRing, callers: CallerRegistry, last_seen: LastSeen
 ) -> GateCache | None:
-    if not _has_gate(config):
+    if not has_gate(config.gate, config.api):
         return None
     # Without a poller there is no lease, and the database is asked each time.
     return GateCache(
@@ -292,29 +307,3 @@ def _dispatcher(
         MailLimits(database, keys, config.limits),
         code_lifetime=config.otp.lifetime,
     )
-
-
-def _senders(config: Config) -> list[Sender]:
-    """Returns what each mail is given to: the development senders, then one of the providers.
-
-    The providers come last: what fails before them costs nobody a second mail.
-    """
-    names = config.mail.senders
-    made = [_sender(name, config) for name in names if name not in PROVIDERS]
-    providers = [_sender(name, config) for name in names if name in PROVIDERS]
-    return [*made, FailOver(providers)] if providers else made
-
-
-def _sender(name: SenderName, config: Config) -> Sender:
-    match name:
-        case SenderName.CONSOLE:
-            return ConsoleSender()
-        case SenderName.FILE:
-            return FileSender(config.mail.file_dir or Path())
-        case SenderName.SMTP:
-            return SmtpSender(config.smtp.server(), allow_plaintext=config.smtp.allow_plaintext)
-        case SenderName.RESEND:
-            resend = config.resend
-            return ResendSender(resend.key(), base_url=resend.base_url, rate=resend.rate)
-        case _:
-            assert_never(name)

@@ -28,7 +28,7 @@ from watchword.senders.smtp import SmtpSettings
 from watchword.sessions.model import SessionPolicy
 from watchword.settings import Section
 from watchword.storage.pool import DatabaseSettings
-from watchword.transport.server import ApiSettings
+from watchword.transport.server import AdminSettings, ApiSettings
 
 PREFIX = "WATCHWORD_"
 SECRETS = frozenset(
@@ -48,9 +48,6 @@ RESERVED = (
     "API__TLS_KEY_FILE",
     "API__TLS_CLIENT_CA_FILE",
     "API__TLS_CLIENT_AUTH",
-    "ADMIN__ADDRESS",
-    "ADMIN__ALLOW_PLAINTEXT",
-    "ADMIN__REFLECTION",
     "ADMIN__TLS_CERT_FILE",
     "ADMIN__TLS_KEY_FILE",
     "ADMIN__TLS_CLIENT_CA_FILE",
@@ -92,6 +89,7 @@ class Config(Section):
     secrets: SecretsSettings
     callers: CallersSettings
     api: ApiSettings
+    admin: AdminSettings
     gate: GateSettings
     mail: MailSettings
     smtp: SmtpSettings

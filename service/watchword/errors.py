@@ -9,6 +9,9 @@
     ├── UsernameTaken
     ├── EmailTaken
     ├── UserNotFound
+    ├── RoleExists
+    ├── RoleNotFound
+    ├── ServiceKeyNotFound
     ├── ChallengeClosed
     ├── CallerError
     │   ├── CallerCredentialMissing
@@ -49,6 +52,9 @@ class Reason(StrEnum):
     INTERNAL = "INTERNAL"
     RATE_LIMITED = "RATE_LIMITED"
     REAUTHENTICATION_NEEDED = "REAUTHENTICATION_NEEDED"
+    ROLE_EXISTS = "ROLE_EXISTS"
+    ROLE_NOT_FOUND = "ROLE_NOT_FOUND"
+    SERVICE_KEY_NOT_FOUND = "SERVICE_KEY_NOT_FOUND"
 
 
 class WatchwordError(Exception):
@@ -133,10 +139,31 @@ class EmailTaken(WatchwordError):
 
 
 class UserNotFound(WatchwordError):
-    """No active user has this id."""
+    """No such user; where roles are asked for, no active one."""
 
     reason = Reason.USER_NOT_FOUND
     message = "no such user"
+
+
+class RoleExists(WatchwordError):
+    """There is a role of this name."""
+
+    reason = Reason.ROLE_EXISTS
+    message = "there is a role of this name already"
+
+
+class RoleNotFound(WatchwordError):
+    """No role has this name."""
+
+    reason = Reason.ROLE_NOT_FOUND
+    message = "no such role"
+
+
+class ServiceKeyNotFound(WatchwordError):
+    """No stored service key has this id."""
+
+    reason = Reason.SERVICE_KEY_NOT_FOUND
+    message = "no such service key"
 
 
 class ChallengeClosed(WatchwordError):

@@ -1,8 +1,8 @@
 """The gate: the Rust threads that clients connect to, in front of grpc.aio.
 
-The gate listens on the api address. What it does not answer it hands over to UnaryServer, or passes
-on to a unix socket in a folder that nobody else may enter. It never logs: what an operator should
-know waits in a queue that `run` empties.
+A gate listens on the address of the api, and another on that of the administration. What it does
+not answer it hands over to UnaryServer, or passes on to a unix socket in a folder that nobody else
+may enter. It never logs: what an operator should know waits in a queue that `run` empties.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from pydantic import Field
 # refuses one that is missing or stale with a hint.
 from watchword import _core
 from watchword.settings import Section
-from watchword.transport.server import ADDRESS_SETTING, AddressTaken, ApiSettings
+from watchword.transport.server import AddressTaken, ListenerSettings
 
 # The path of a unix socket has 108 bytes with its NUL on Linux, 104 on BSD (sun_path).
 SOCKET_PATH_MAX_BYTES: Final = 100
@@ -56,12 +56,12 @@ class GateSettings(Section):
     )
 
 
-def can_listen_on(address: str) -> bool:
-    """Whether the gate can stand there: on a unix socket grpc.aio listens itself.
+def has_gate(settings: GateSettings, listener: ListenerSettings) -> bool:
+    """Whether a gate stands there: on a unix socket grpc.aio listens itself.
 
     gRPC's C core sends `:authority` there in a form that Rust's HTTP/2 refuses.
     """
-    return not address.startswith("unix:")
+    return settings.enabled and not listener.address.startswith("unix:")
 
 
 def unary_calls(methods: Sequence[str]) -> _core.UnaryCalls:
@@ -75,7 +75,7 @@ class Gate:
     def __init__(
         self,
         settings: GateSettings,
-        api: ApiSettings,
+        listener: ListenerSettings,
         services: Sequence[str],
         lane: _core.Lane | None = None,
         calls: "_core.UnaryCalls | None" = None,
@@ -84,7 +84,7 @@ class Gate:
         age_seconds: float = AGE_SECONDS,
     ) -> None:
         self._settings = settings
-        self._api = api
+        self._listener = listener
         self._services = services
         self._lane = lane
         self._calls = calls
@@ -108,7 +108,7 @@ class Gate:
         assert self._folder is not None, "`make_upstream` comes first"
         try:
             self._gate = _core.Gate.start(
-                address=self._api.address,
+                address=self._listener.address,
                 upstream=str(_socket(self._folder)),
                 services=self._services,
                 threads=self._settings.threads,
@@ -120,9 +120,9 @@ class Gate:
             )
         except OSError:
             raise AddressTaken(
-                self._api.address,
-                setting=ADDRESS_SETTING,
-                hint=f"stop what listens there or set {ADDRESS_SETTING}",
+                self._listener.address,
+                setting=self._listener.address_setting(),
+                hint=f"stop what listens there or set {self._listener.address_setting()}",
             ) from None
         return self._gate.address
 

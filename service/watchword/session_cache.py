@@ -11,7 +11,7 @@ from typing import final
 from uuid import UUID
 
 from watchword import _core
-from watchword.callers.model import Scope
+from watchword.callers.model import Scope, StoredCaller
 from watchword.callers.registry import CallerRegistry
 from watchword.changes.model import Change, ChangeKind
 from watchword.crypto import KeyRing
@@ -36,7 +36,9 @@ class GateRefusals:
 
 @final
 class GateCache:
-    """Implements SessionCache and MissedSessions of login.ports and changes.ports.ChangeSink."""
+    """Implements SessionCache and MissedSessions of login.ports, changes.ports.ChangeSink and
+    service_key_reader's CallerSink.
+    """
 
     def __init__(
         self,
@@ -80,12 +82,25 @@ class GateCache:
             self.lane.apply_user(user_id=user.user_id.bytes, version=user.version, epoch=user.epoch)
         elif change.kind is ChangeKind.ROLE:
             self.lane.apply_role(change_id=change.id.bytes)
+        elif change.kind is ChangeKind.SERVICE_KEY:
+            pass  # read by itself (jobs/service_key_reader.py); no session's answer depends on it
         else:
             # What this program does not know may have changed anything.
             self.lane.clear()
 
     def clear(self) -> None:
         self.lane.clear()
+
+    def replace_callers(self, stored: Sequence[StoredCaller], *, sent_ns: int) -> None:
+        """Takes the stored callers in place of those before."""
+        self.lane.replace_callers(
+            [(it.digest, Scope.VALIDATE in it.caller.scopes) for it in stored],
+            sent_us=sent_ns // _NANOSECONDS,
+        )
+
+    def take_used_callers(self) -> Sequence[bytes]:
+        """Takes the hashes of stored keys that calls came with."""
+        return self.lane.take_used_callers()
 
     def take_seen(self) -> tuple[Sequence[tuple[UUID, datetime]], int]:
         """Takes the sessions that hits reported, and how many reports had no room."""

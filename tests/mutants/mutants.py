@@ -362,9 +362,9 @@ OLD_CODES = Mutant(
     "code to an address that is the user's no more",
     (
         Change(
-            "login/email_change.py",
-            "        await tx.challenges.end_all(ctx.keys.subject_key(account_key_of(user.email)))\n",
-            "        pass\n",
+            "login/addresses.py",
+            "await tx.challenges.end_all(keys.subject_key(account_key_of(user.email)))",
+            "pass",
         ),
         Change(
             VERIFY_PY,

@@ -142,7 +142,11 @@ async def racing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     # All of them may wait at once, and the checks afterwards are not to wait for them.
     monkeypatch.setattr("watchword.transport.session_reader.TURNS_MAX", TOGETHER + 1)
     async with running_app(database_url, **CACHED) as app:
-        env = {**joining_environment(app.config), "WATCHWORD_API__ADDRESS": "127.0.0.1:0"}
+        env = {
+            **joining_environment(app.config),
+            "WATCHWORD_API__ADDRESS": "127.0.0.1:0",
+            "WATCHWORD_ADMIN__ADDRESS": "127.0.0.1:0",
+        }
         async with watchword("serve", env=env) as other, other.client() as elsewhere:
             yield Racing(app, elsewhere, point)
 

@@ -11,9 +11,10 @@ import pytest
 from tests.rpc.test_cached_checks import CACHED, LEASE_SECONDS, known
 from tests.rpc.wire import SERVICE
 from tests.support.running import RunningApp, running_app
+from watchword.audit.model import CLI
 from watchword.callers.model import Scope
-from watchword.login import admin
 from watchword.login.ports import Tx
+from watchword.login.role_admin import assign_role, create_role, end_after
 from watchword_client import auth_service_pb2 as pb
 
 
@@ -79,12 +80,13 @@ async def test_a_role_ends_without_anybody(cached: RunningApp) -> None:
     signed_in = await cached.sign_in("ada")
     token, user_id = signed_in.session_token, UUID(signed_in.user.id)
     for name in ("brief", "kept"):
-        await admin.create_role(cached.app.database, name, [f"{name}:x"])
-        lifetime = timedelta(seconds=2)
-        given = await admin.assign_role(cached.app.database, name, user_id, lifetime=lifetime)
-        assert given is admin.Assigned.NOW
-    for answer, name in ((admin.Assigned.NOW, "kept"), (admin.Assigned.ALREADY, "kept")):
-        assert await admin.assign_role(cached.app.database, name, user_id) is answer
+        database = cached.app.database
+        await create_role(database, name, [f"{name}:x"], actor=CLI)
+        end = await end_after(database, timedelta(seconds=2))
+        given = await assign_role(database, name, user_id, expire_time=end, actor=CLI)
+        assert given.done
+    for done in (True, False):
+        assert (await assign_role(database, "kept", user_id, actor=CLI)).done is done
     await asyncio.sleep(LEASE_SECONDS)
     assert list((await known(cached, token)).user.roles) == ["brief", "kept"]
     await asyncio.sleep(1.5)

@@ -10,9 +10,10 @@ import pytest
 from tests.rpc.wire import Wire, sent, settled, wire_to
 from tests.support.processes import run
 from tests.support.running import RunningApp, running_app
+from watchword.audit.model import CLI
 from watchword.callers.model import Scope
 from watchword.crypto import KnownChange, KnownKind
-from watchword.login import admin
+from watchword.login.role_admin import assign_role, create_role
 from watchword_client import RequestInvalid, SessionInvalid
 from watchword_client import auth_service_pb2 as pb
 
@@ -268,10 +269,10 @@ async def test_roles_by_token_come_from_the_cache(cached: RunningApp) -> None:
 
 async def give_role(app: RunningApp, username: str, role: str, permission: str) -> None:
     """Makes a role and gives it, and waits until the cache has heard of it."""
-    found = await admin.find_user(app.app.database, username)
+    found = await app.app.database.run_tx(lambda tx: tx.users.find_by_username(username))
     assert found is not None
-    await admin.create_role(app.app.database, role, [permission])
-    assert await admin.assign_role(app.app.database, role, found[0].id) is admin.Assigned.NOW
+    await create_role(app.app.database, role, [permission], actor=CLI)
+    assert (await assign_role(app.app.database, role, found, actor=CLI)).done
     await asyncio.sleep(LEASE_SECONDS)
 
 

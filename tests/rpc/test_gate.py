@@ -223,10 +223,10 @@ async def test_a_thousand_calls_on_fifty_connections(behind: Behind) -> None:
 async def test_the_app_listens_behind_the_gate(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A running app has its private folder with mode 0700, and the gate on the api address."""
+    """A running app has private folders with mode 0700, and a gate on each of its addresses."""
     with tempfile.TemporaryDirectory(prefix="ww-") as short:
         monkeypatch.setattr(tempfile, "tempdir", short)
         async with running_app(database_url) as app:
-            (folder,) = [path.parent for path in Path(short).glob("watchword-*/api")]
-            assert folder.stat().st_mode & 0o777 == 0o700
+            folders = [path.parent for path in Path(short).glob("watchword-*/api")]
+            assert [folder.stat().st_mode & 0o777 for folder in folders] == [0o700, 0o700]
             assert (await app.client.revoke("none")).revoked_count == 0

@@ -186,5 +186,5 @@ async def test_what_is_no_plain_message_comes_through_grpc_aio(
             return [(await call.code()).name for call in made]
 
     assert await codes() == ["OK", "OK", "OK", "PERMISSION_DENIED"]
-    await gated.app._server.stop(0)
+    await gated.app._api._server.stop(0)
     assert await codes() == ["OK", *["UNAVAILABLE"] * 3]

@@ -5,7 +5,9 @@ from uuid import UUID
 import pytest
 
 from tests.support.running import RunningApp
-from watchword.login import admin
+from watchword.audit.model import CLI
+from watchword.errors import RoleNotFound
+from watchword.login.role_admin import assign_role, create_role, unassign_role
 from watchword_client import SessionInvalid, UserNotFound
 
 UNKNOWN = "01a1b2c3-4d5e-8f60-a1b2-c3d4e5f60770"
@@ -13,16 +15,16 @@ UNKNOWN = "01a1b2c3-4d5e-8f60-a1b2-c3d4e5f60770"
 
 async def id_of(app: RunningApp, username: str) -> UUID:
     """The id of a user who is there."""
-    found = await admin.find_user(app.app.database, username)
+    found = await app.app.database.run_tx(lambda tx: tx.users.find_by_username(username))
     assert found is not None
-    return found[0].id
+    return found
 
 
 async def assign(app: RunningApp, username: str, role: str, *permissions: str) -> None:
     """Makes a role and gives it to someone, as the command line does."""
     user_id = await id_of(app, username)
-    await admin.create_role(app.app.database, role, permissions)
-    assert await admin.assign_role(app.app.database, role, user_id) is admin.Assigned.NOW
+    await create_role(app.app.database, role, permissions, actor=CLI)
+    assert (await assign_role(app.app.database, role, user_id, actor=CLI)).done
 
 
 async def test_roles_appear_at_the_next_check(app: RunningApp) -> None:
@@ -39,8 +41,8 @@ async def test_roles_appear_at_the_next_check(app: RunningApp) -> None:
     user = (await app.client.validate_session(signed_in.session_token)).user
     for answer in (by_id, by_token, user):
         assert (answer.roles, answer.permissions) == expected
-    taken = await admin.unassign_role(app.app.database, "writer", await id_of(app, "ada"))
-    assert taken is admin.Unassigned.NOW
+    user_id = await id_of(app, "ada")
+    assert (await unassign_role(app.app.database, "writer", user_id, actor=CLI)).done
     by_id = await app.client.get_roles(user_id=signed_in.user.id)
     by_token = await app.client.get_roles(session_token=signed_in.session_token)
     user = (await app.client.validate_session(signed_in.session_token)).user
@@ -51,18 +53,21 @@ async def test_roles_appear_at_the_next_check(app: RunningApp) -> None:
 async def test_taking_a_role_away_says_what_was(app: RunningApp) -> None:
     """Not held, unknown, and one that outlived its role, which can still be taken away."""
     await app.sign_in()
-    await admin.create_role(app.app.database, "reader", ["doc:read"])
+    await create_role(app.app.database, "reader", ["doc:read"], actor=CLI)
     user_id = await id_of(app, "ada")
 
-    async def unassign(role: str) -> admin.Unassigned:
-        return await admin.unassign_role(app.app.database, role, user_id)
+    async def unassign(role: str) -> bool | None:
+        try:
+            return (await unassign_role(app.app.database, role, user_id, actor=CLI)).done
+        except RoleNotFound:
+            return None
 
-    assert await unassign("reader") is admin.Unassigned.NOT_HELD
-    assert await unassign("nothing") is admin.Unassigned.NO_SUCH_ROLE
-    await admin.assign_role(app.app.database, "reader", user_id)
+    assert await unassign("reader") is False
+    assert await unassign("nothing") is None
+    await assign_role(app.app.database, "reader", user_id, actor=CLI)
     await app.sql("DELETE FROM roles WHERE name = 'reader'")
-    assert await unassign("reader") is admin.Unassigned.NOW
-    assert await unassign("reader") is admin.Unassigned.NO_SUCH_ROLE
+    assert await unassign("reader") is True
+    assert await unassign("reader") is None
 
 
 async def test_a_sign_in_answers_the_roles(app: RunningApp) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import grpc
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 
 from tests.support.running import RunningApp
@@ -16,7 +17,9 @@ from watchword.callers.model import Scope
 from watchword.storage.installation import InstallationStore
 from watchword.storage.outbox import OutboxStore
 from watchword.storage.probe import PING
+from watchword.storage.service_keys import ServiceKeyStore
 from watchword.storage.sessions import SessionStore
+from watchword_client import admin_service_pb2
 from watchword_client import auth_service_pb2 as pb
 
 SERVICE = "watchword.v1.AuthService"
@@ -36,6 +39,12 @@ REQUESTS: dict[str, type[Message]] = {
     "GetRoles": pb.GetRolesRequest,
 }
 
+ADMIN_SERVICE = "watchword.v1.AdminService"
+ADMIN_REQUESTS: dict[str, type[Message]] = {
+    method.name: GetMessageClass(method.input_type)
+    for method in admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].methods
+}
+
 # What the background jobs send. Compared whole: `SELECT 1` is also a part of other statements.
 _JOBS = (
     PING,
@@ -51,6 +60,7 @@ _JOBS = (
     OutboxStore.DROP.strip(),
     OutboxStore.RETRY_LATER.strip(),
     SessionStore.NOTE_SEEN.strip(),
+    ServiceKeyStore.NOTE_USED.strip(),
 )
 
 
@@ -111,8 +121,9 @@ class Answer:
 class Wire:
     """One channel to a server, with no more manners than a test gives it."""
 
-    def __init__(self, app: RunningApp, channel: grpc.aio.Channel) -> None:
+    def __init__(self, app: RunningApp, channel: grpc.aio.Channel, service: str = SERVICE) -> None:
         self._channel = channel
+        self._service = service
         self.key = app.service_key(*Scope)
 
     async def call(
@@ -121,7 +132,7 @@ class Wire:
         request: Message | bytes,
         *,
         metadata: Sequence[tuple[str, str]] | None = None,
-        service: str = SERVICE,
+        service: str | None = None,
         timeout: float = TIMEOUT_SECONDS,
     ) -> Answer:
         """Calls with these bytes and exactly this metadata; the key of every scope when None."""
@@ -144,11 +155,11 @@ class Wire:
         body: bytes,
         metadata: Sequence[tuple[str, str]],
         *,
-        service: str = SERVICE,
+        service: str | None = None,
         timeout: float = TIMEOUT_SECONDS,
     ) -> grpc.aio.UnaryUnaryCall[bytes, bytes]:
         """Begins a call and returns it."""
-        return self._channel.unary_unary(f"/{service}/{method}")(
+        return self._channel.unary_unary(f"/{service or self._service}/{method}")(
             body, metadata=tuple(metadata), timeout=timeout
         )
 
@@ -159,6 +170,14 @@ async def wire_to(app: RunningApp) -> AsyncIterator[Wire]:
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with grpc.aio.insecure_channel(app.app.api_address, options) as channel:
         yield Wire(app, channel)
+
+
+@asynccontextmanager
+async def admin_wire_to(app: RunningApp) -> AsyncIterator[Wire]:
+    """The same to its AdminService."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(app.app.admin_address, options) as channel:
+        yield Wire(app, channel, ADMIN_SERVICE)
 
 
 async def settled(app: RunningApp) -> None:

@@ -67,6 +67,10 @@ def raw(tx: Tx) -> Connection:
     return tx._connection
 
 
+async def _nothing() -> None:
+    """What a server without stored keys does of them."""
+
+
 def login_context(
     database: PgDatabase,
     *,
@@ -90,6 +94,7 @@ def login_context(
         first_uses=FirstUses(),
         last_seen=LastSeen(sessions.idle_lifetime),
         mail_queued=mail_queued,
+        callers_changed=_nothing,
     )
 
 

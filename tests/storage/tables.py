@@ -18,11 +18,14 @@ BY_SLOT = frozenset(
 # By a column of their own.
 BY_COLUMN = {"identifiers": "value", "rate_limits": "key", "failure_counts": "stripe"}
 # A copy on every node, written seldom.
-REFERENCE = frozenset({"installation", "roles", "role_permissions", "schema_migrations"})
+REFERENCE = frozenset(
+    {"installation", "roles", "role_permissions", "schema_migrations", "service_keys"}
+)
 
 # A statement on all slots costs every shard: one more here is a decision.
 ALL_SLOTS = frozenset(
     {
+        "audit.py:AuditStore.LAST_LOOKED_AT",
         "audit.py:AuditStore.LIST_ALL",
         "changes.py:ChangeFeed.READ",
         "inspection.py:Inspection.OUTBOX",
@@ -36,5 +39,11 @@ ALL_SLOTS = frozenset(
         "purge.py:PurgeStore.REGISTRATIONS",
         "purge.py:PurgeStore.REVOKED_SESSIONS",
         "purge.py:PurgeStore.SETTLED_BUDGETS",
+        "roles.py:RoleStore.REMOVE_ORPHANS",
+        "user_lists.py:UserListStore.END_HOLDERS",
+        "user_lists.py:UserListStore.LIST_ACTIVE",
+        "user_lists.py:UserListStore.LIST_ALL",
+        "user_lists.py:UserListStore.LIST_DISABLED",
+        "user_lists.py:UserListStore.LIST_HOLDERS",
     }
 )

@@ -15,13 +15,15 @@ import pytest
 
 from tests.storage.database import KEYS, login_context, new_registration, open_database
 from tests.support.cutting_proxy import Cut, CuttingProxy
+from watchword.audit.model import CLI
 from watchword.audit.refusals import Refusals
 from watchword.crypto import PresentedCode, parse_code
-from watchword.errors import OtpInvalid, StorageUnavailable
-from watchword.login import admin
+from watchword.errors import OtpInvalid, RoleExists, StorageUnavailable
 from watchword.login.context import LoginContext
+from watchword.login.mutations import Mutation
 from watchword.login.register import RegisterCommand, register
 from watchword.login.revoke import RevokeScope, revoke
+from watchword.login.role_admin import assign_role, create_role, unassign_role
 from watchword.login.verify_otp import SignedIn, VerifyOtpCommand, verify_otp
 from watchword.sessions.model import Client
 from watchword.storage.otp import source_of
@@ -229,7 +231,7 @@ async def test_roles_change_with_their_event_or_not_at_all(database_url: str, sq
         )
 
     async with open_database(database_url) as database:
-        user = await database.run_tx(lambda tx: tx.users.insert(new_registration()))
+        user = await database.run_tx(lambda tx: tx.users.insert(new_registration().account))
 
         async def forbidden(change: Callable[[PgDatabase], Awaitable[object]]) -> object:
             before = await state()
@@ -240,17 +242,15 @@ async def test_roles_change_with_their_event_or_not_at_all(database_url: str, sq
             await sql.execute(ALLOW_EVENTS)
             return await change(database)
 
-        for answer in (True, False):
-            change = lambda db: admin.create_role(db, "auditor", ["read"])  # noqa: E731
-            assert await (forbidden(change) if answer else change(database)) is answer
-        for assigned in (admin.Assigned.NOW, admin.Assigned.ALREADY):
-            change = lambda db: admin.assign_role(db, "auditor", user.id)  # noqa: E731
-            now = assigned is admin.Assigned.NOW
-            assert await (forbidden(change) if now else change(database)) is assigned
-        for taken in (admin.Unassigned.NOW, admin.Unassigned.NOT_HELD):
-            change = lambda db: admin.unassign_role(db, "auditor", user.id)  # noqa: E731
-            now = taken is admin.Unassigned.NOW
-            assert await (forbidden(change) if now else change(database)) is taken
+        await forbidden(lambda db: create_role(db, "auditor", ["read"], actor=CLI))
+        with pytest.raises(RoleExists):
+            await create_role(database, "auditor", ["read"], actor=CLI)
+        for use_case in (assign_role, unassign_role):
+            change = lambda db: use_case(db, "auditor", user.id, actor=CLI)  # noqa: B023, E731
+            for done in (True, False):
+                mutation = await (forbidden(change) if done else change(database))
+                assert isinstance(mutation, Mutation)
+                assert mutation.done is done
     rows = await sql.fetch(
         "SELECT action, actor, user_id, target_kind, target_id, outcome, count"
         " FROM audit_events ORDER BY at"

@@ -21,6 +21,8 @@ WRITES_A_CHANGE = {
     "roles.py:RoleStore.ADD_PERMISSIONS": "create role",
     "roles.py:RoleStore.ASSIGN": "assign",
     "roles.py:RoleStore.CREATE": "create role",
+    "roles.py:RoleStore.DELETE": "delete role",
+    "roles.py:RoleStore.REMOVE_OTHER_PERMISSIONS": "update role",
     "roles.py:RoleStore.UNASSIGN": "unassign",
     "sessions.py:SessionStore.END_OLDEST": "one too many",
     "rotations.py:RotationStore.END_PREVIOUS": "first use",
@@ -31,9 +33,12 @@ WRITES_A_CHANGE = {
     "rotations.py:RotationStore.ROTATE": "refresh",
     "users.py:UserStore.SET_EMAIL": "another address",
     "users.py:UserStore.SET_STATE": "disable",
+    "users.py:UserStore.UPDATE_PROFILE": "update user",
 }
 NEEDS_NONE = {
-    "fence.py:FenceStore.RAISE_EPOCHS": "its use case ends with a change of the installation",
+    "user_lists.py:UserListStore.END_HOLDERS": "a thousand users, told by one change of everything",
+    "roles.py:RoleStore.REMOVE_ORPHANS": "no answer shows an assignment whose role is gone",
+    "purge.py:PurgeStore.ORPHANED_ROLES": "no answer shows an assignment whose role is gone",
     "users.py:UserStore.DELETE": "its use case raises the epoch before, with a change",
     "users.py:UserStore.INSERT": "a user who was not there is in no cache",
     "sessions.py:SessionStore.INSERT": "a session that was not there is in no cache",

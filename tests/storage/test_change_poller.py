@@ -362,7 +362,7 @@ async def keep_revoking(
 ) -> None:
     """Makes sessions of a new user and revokes each, `late` in transactions that commit late."""
     registration = new_registration()
-    user = await world.database.run_statement(lambda tx: tx.users.insert(registration))
+    user = await world.database.run_statement(lambda tx: tx.users.insert(registration.account))
     while not stop.is_set():
         session = await world.database.run_statement(lambda tx: stored_session(tx, user))
         if late:

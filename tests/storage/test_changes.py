@@ -17,14 +17,29 @@ from tests.storage.database import (
     open_database,
 )
 from tests.support.cutting_proxy import Cut, CuttingProxy
+from watchword.audit.model import CLI
 from watchword.crypto import CodeSource, MintedSession, parse_code, slot_of
-from watchword.errors import OtpInvalid, SessionInvalid, StorageUnavailable
-from watchword.login import admin
+from watchword.errors import (
+    OtpInvalid,
+    RoleExists,
+    RoleNotFound,
+    SessionInvalid,
+    StorageUnavailable,
+)
 from watchword.login.email_change import ConfirmEmailChangeCommand, confirm_email_change
+from watchword.login.mutations import Mutation
 from watchword.login.ports import Tx
 from watchword.login.refresh import note_first_use, refresh_session
 from watchword.login.revoke import RevokeScope, end_oldest, revoke
+from watchword.login.role_admin import (
+    assign_role,
+    create_role,
+    delete_role,
+    unassign_role,
+    update_role,
+)
 from watchword.login.user_admin import disable_user
+from watchword.login.user_update import update_user
 from watchword.otp.model import NewChallenge, Purpose
 from watchword.sessions.model import Client, NewSession, SessionPolicy
 from watchword.storage.pool import Isolation
@@ -92,6 +107,20 @@ class World:
         )
         return change is not None
 
+    async def done(self, mutation: Awaitable[Mutation]) -> tuple[bool, int]:
+        """Whether it has changed something, and what it counts."""
+        try:
+            done = await mutation
+        except (RoleExists, RoleNotFound):
+            return False, 0
+        return done.done, done.count
+
+    async def update(self) -> tuple[bool, int]:
+        """UpdateUser with another name."""
+        fields = {"full_name": "Countess"}
+        updated = await update_user(self.database, KEYS, self.user.id, fields, actor=CLI)
+        return updated.mutation.done, updated.mutation.count
+
     async def want_address(self) -> CodeSource:
         """The user wants another address; what its code is derived from."""
         source = replace(new_challenge("new").source, purpose=Purpose.EMAIL_CHANGE)
@@ -139,7 +168,7 @@ async def stored_session(tx: Tx, user: User) -> MintedSession:
 
 async def world_on(database: PgDatabase, sql: Sql) -> World:
     """Ada, whose sessions have the epoch 3 and whose version is 40."""
-    user = await database.run_statement(lambda tx: tx.users.insert(new_registration()))
+    user = await database.run_statement(lambda tx: tx.users.insert(new_registration().account))
     session = await database.run_statement(lambda tx: stored_session(tx, user))
     await sql.execute("UPDATE users SET version = 40, auth_epoch = 3")
     await sql.execute("UPDATE sessions SET epoch = 3")
@@ -204,12 +233,13 @@ class Scenario:
     # Whether the second time is answered like the first.
     same_again: bool = False
     epoch: int = 3
+    role: str = "new"
 
     def change(self, world: World) -> tuple[object, ...]:
         """The one change that it leaves."""
         id = world.user.id
         if self.kind == "role":
-            return (0, "role", None, None, "new", None, None, False)
+            return (0, "role", None, None, self.role, None, None, False)
         ended = world.session.session_id if self.kind == "session" else None
         return (slot_of(id), self.kind, id, ended, None, self.epoch, 41, self.revoked)
 
@@ -228,8 +258,8 @@ SCENARIOS = {
     ),
     "one too many": Scenario(lambda w: w.end_oldest(), True, "user", OTHER_XMIN, one_more),
     "disable": Scenario(
-        lambda w: disable_user(w.database, w.user.id),
-        1,
+        lambda w: w.done(disable_user(w.database, w.user.id, actor=CLI)),
+        (True, 1),
         "user",
         "SELECT xmin::text FROM users",
         epoch=4,
@@ -253,25 +283,46 @@ SCENARIOS = {
         same_again=True,
     ),
     "assign": Scenario(
-        lambda w: admin.assign_role(w.database, "auditor", w.user.id),
-        admin.Assigned.NOW,
+        lambda w: w.done(assign_role(w.database, "auditor", w.user.id, actor=CLI)),
+        (True, 0),
         "user",
         "SELECT xmin::text FROM user_roles",
     ),
     "unassign": Scenario(
-        lambda w: admin.unassign_role(w.database, "auditor", w.user.id),
-        admin.Unassigned.NOW,
+        lambda w: w.done(unassign_role(w.database, "auditor", w.user.id, actor=CLI)),
+        (True, 0),
         "user",
         # The row is gone, with the transaction that raised the version.
         "SELECT xmin::text FROM users WHERE NOT EXISTS (SELECT 1 FROM user_roles)",
         hold,
     ),
+    "update role": Scenario(
+        lambda w: w.done(update_role(w.database, "auditor", ["write"], actor=CLI)),
+        (True, 0),
+        "role",
+        "SELECT xmin::text FROM role_permissions",
+        role="auditor",
+    ),
+    "delete role": Scenario(
+        lambda w: w.done(delete_role(w.database, "auditor", actor=CLI)),
+        (True, 0),
+        "role",
+        # The row is gone, with the transaction of its event.
+        "SELECT xmin::text FROM audit_events WHERE NOT EXISTS (SELECT 1 FROM roles)",
+        role="auditor",
+    ),
+    "update user": Scenario(
+        lambda w: w.update(),
+        (True, 0),
+        "user",
+        "SELECT xmin::text FROM users",
+    ),
     "another address": Scenario(
         lambda w: w.change_address(), True, "user", "SELECT xmin::text FROM users", want_address
     ),
     "create role": Scenario(
-        lambda w: admin.create_role(w.database, "new", ["read"]),
-        True,
+        lambda w: w.done(create_role(w.database, "new", ["read"], actor=CLI)),
+        (True, 0),
         "role",
         "SELECT xmin::text FROM role_permissions",
     ),

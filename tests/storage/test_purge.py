@@ -85,7 +85,7 @@ async def stored_user(tx: PgTx, name: str = "ada", *, slot: int = SLOT) -> User:
     registration = replace(new_registration(name), user_id=new_id(slot))
     subject_key = registration.subject_key
     await tx.registrations.hold_username(name, subject_key=subject_key, lifetime=LIFETIME)
-    user = await tx.users.insert(registration)
+    user = await tx.users.insert(registration.account)
     assert await tx.users.claim_email(registration.email, user_id=user.id)
     assert await tx.users.claim_username(name, user_id=user.id, subject_key=subject_key)
     return user

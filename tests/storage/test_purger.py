@@ -202,7 +202,7 @@ async def test_every_slot_has_its_turn(
     """Sessions below their user's epoch are found in whatever slot, here in one pass of all."""
     monkeypatch.setattr(purger, "SLOTS_PER_PASS", SLOTS)
     for slot in (0, 1, 2048, SLOTS - 1):
-        user = await tx.users.insert(replace(new_registration(), user_id=new_id(slot)))
+        user = await tx.users.insert(replace(new_registration(), user_id=new_id(slot)).account)
         await tx.sessions.insert(
             NewSession(new_id(slot), user.id, bytes(32), 1, 0, HOUR * 9, Client())
         )

@@ -61,7 +61,7 @@ async def state_of(sql: Sql, key: OutboxKey) -> str:
 
 async def test_grants_are_sorted_and_each_is_there_once(tx: PgTx) -> None:
     """Roles and permissions in the order of their bytes, a permission of two roles once."""
-    user = await tx.users.insert(new_registration())
+    user = await tx.users.insert(new_registration().account)
     for name, permissions in (("b-role", ["z", "b.x"]), ("a_role", ["z", "B"]), ("b.role", [])):
         assert await tx.roles.create(name, permissions=permissions)
         assert await tx.roles.assign(name, user_id=user.id)
@@ -83,7 +83,7 @@ async def test_a_role_is_made_once(tx: PgTx, sql: Sql) -> None:
 
 async def test_a_role_is_assigned_once(tx: PgTx) -> None:
     """The second assignment says that there was one."""
-    user = await tx.users.insert(new_registration())
+    user = await tx.users.insert(new_registration().account)
     await tx.roles.create("auditor", permissions=["read"])
     assert await tx.roles.assign("auditor", user_id=user.id)
     assert not await tx.roles.assign("auditor", user_id=user.id)
@@ -92,7 +92,7 @@ async def test_a_role_is_assigned_once(tx: PgTx) -> None:
 
 async def test_a_role_is_unassigned_from_one_user_once(tx: PgTx) -> None:
     """It goes from this user alone, the user's other roles stay; the second time says so."""
-    ada, eve = [await tx.users.insert(new_registration(name)) for name in ("ada", "eve")]
+    ada, eve = [await tx.users.insert(new_registration(name).account) for name in ("ada", "eve")]
     for name in ("auditor", "writer"):
         await tx.roles.create(name, permissions=[])
         for user in (ada, eve):
@@ -105,20 +105,20 @@ async def test_a_role_is_unassigned_from_one_user_once(tx: PgTx) -> None:
 
 async def test_all_roles_are_listed(tx: PgTx) -> None:
     """In the order of their bytes, each with its own permissions, also one that has none."""
-    assert await tx.roles.list_all() == []
+    assert await tx.roles.list_all(after="", limit=9) == []
     await tx.roles.create("b-role", permissions=["z", "b.x"])
     await tx.roles.create("a_role", permissions=["z"])
     await tx.roles.create("b.role", permissions=[])
-    assert await tx.roles.list_all() == [
-        Role("a_role", ("z",)),
-        Role("b-role", ("b.x", "z")),
-        Role("b.role", ()),
-    ]
+    expected = [Role("a_role", ("z",)), Role("b-role", ("b.x", "z")), Role("b.role", ())]
+    assert await tx.roles.list_all(after="", limit=9) == expected
+    assert await tx.roles.list_all(after="a_role", limit=1) == expected[1:2]
+    assert await tx.roles.get("b-role") == expected[1]
+    assert await tx.roles.get("b") is None
 
 
 async def test_a_role_that_is_gone_grants_nothing(tx: PgTx, sql: Sql) -> None:
     """Its permissions go with it; an assignment that still names it gives none."""
-    user = await tx.users.insert(new_registration())
+    user = await tx.users.insert(new_registration().account)
     await tx.roles.create("auditor", permissions=["read"])
     await tx.roles.assign("auditor", user_id=user.id)
     await sql.execute("DELETE FROM roles")
@@ -319,7 +319,7 @@ async def test_a_mail_whose_challenge_is_closed_is_not_wanted(
 async def test_a_mail_goes_to_the_stored_address(tx: PgTx, sql: Sql) -> None:
     """A user's, while active; a registration's; nobody's for a shadow or somebody unknown."""
     registration = new_registration("eve")
-    user = await tx.users.insert(new_registration("ada"))
+    user = await tx.users.insert(new_registration("ada").account)
     await tx.registrations.insert(registration, lifetime=LIFETIME)
     to_user = await leased(tx, user_id=user.id)
     to_registration = await leased(tx, registration_id=registration.id)
@@ -335,7 +335,7 @@ async def test_a_change_of_address_has_two_recipients(tx: PgTx, sql: Sql) -> Non
     """The code goes to the new address while that is wanted and the user active, the notice to the
     old one, whatever has become of the user since; either to nobody before its time.
     """
-    user = await tx.users.insert(new_registration("ada"))
+    user = await tx.users.insert(new_registration("ada").account)
     to_new = await leased(tx, changes_user_id=user.id)
     assert isinstance(to_new.about, CodeMail)
     assert await tx.outbox.recipient(to_new) is None

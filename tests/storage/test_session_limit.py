@@ -52,7 +52,7 @@ async def test_a_session_ends_by_its_own_users_id(tx: PgTx) -> None:
     """
     ada = await stored_user(tx)
     registration = replace(new_registration("eve"), user_id=new_id(slot_of(ada.id)))
-    eve = await tx.users.insert(registration)
+    eve = await tx.users.insert(registration.account)
     session = await stored_session(tx, ada)
     assert await tx.sessions.revoke_by_id(session.id, user_id=eve.id) is None
     assert await tx.sessions.revoke_by_id(session.id, user_id=ada.id) is not None

@@ -25,7 +25,7 @@ async def stored_user(tx: PgTx, name: str = "ada") -> User:
     assert await tx.registrations.hold_username(
         registration.username, subject_key=registration.subject_key, lifetime=HOUR
     )
-    user = await tx.users.insert(registration)
+    user = await tx.users.insert(registration.account)
     assert await tx.users.claim_email(registration.email, user_id=user.id)
     assert await tx.users.claim_username(
         registration.username, user_id=user.id, subject_key=registration.subject_key
@@ -135,7 +135,7 @@ async def test_an_address_is_claimed_once(tx: PgTx) -> None:
 async def test_a_user_is_what_was_registered(tx: PgTx) -> None:
     """A new user has the id and fields of the registration, is active, and is found by its id."""
     registration = new_registration()
-    user = await tx.users.insert(registration)
+    user = await tx.users.insert(registration.account)
     assert user == User(
         registration.user_id, "ada", "Ada", "ada@example.com", "de", UserState.ACTIVE, 0
     )

@@ -108,7 +108,12 @@ async def started(
 async def replica(first: WatchwordProcess, **settings: str) -> AsyncIterator[WatchwordProcess]:
     """Runs a second server on the installation of the first; settings like OTP__CODE_LENGTH."""
     own = {f"WATCHWORD_{name}": value for name, value in settings.items()}
-    env = {**first.ready["env"], "WATCHWORD_API__ADDRESS": "127.0.0.1:0", **own}
+    env = {
+        **first.ready["env"],
+        "WATCHWORD_API__ADDRESS": "127.0.0.1:0",
+        "WATCHWORD_ADMIN__ADDRESS": "127.0.0.1:0",
+        **own,
+    }
     async with watchword("serve", env=env) as second:
         yield second
 

@@ -22,7 +22,7 @@ from watchword.crypto import KeyRing
 from watchword.dev.ready import first_service_key
 from watchword.keyring import SecretsSettings, caller_entry, generate_secrets
 from watchword.storage.pool import Isolation
-from watchword_client import AsyncClient
+from watchword_client import AsyncAdminClient, AsyncClient
 from watchword_client import auth_service_pb2 as pb
 
 MAIL_TIMEOUT_SECONDS = 10.0
@@ -58,6 +58,7 @@ class RunningApp:
     app: App
     config: Config
     client: AsyncClient
+    admin: AsyncAdminClient
     mails: "MailFolder"
     statements: Statements
     database_url: str
@@ -152,6 +153,7 @@ def installation_environment(database_url: str, mail_dir: Path, **settings: str)
         f"{PREFIX}DATABASE__URL": database_url,
         f"{PREFIX}CALLERS__KEYS": caller_keys(secrets),
         f"{PREFIX}API__ADDRESS": "127.0.0.1:0",
+        f"{PREFIX}ADMIN__ADDRESS": "127.0.0.1:0",
         f"{PREFIX}MAIL__SENDERS": "file",
         f"{PREFIX}MAIL__ALLOW_DEVELOPMENT_SENDERS": "true",
         f"{PREFIX}MAIL__FILE_DIR": str(mail_dir),
@@ -180,11 +182,15 @@ async def running_app(
             await app.wait_ready()
             key = first_service_key(config)
             assert key is not None
-            async with AsyncClient(app.api_address, service_key=key) as client:
+            async with (
+                AsyncClient(app.api_address, service_key=key) as client,
+                AsyncAdminClient(app.admin_address, service_key=key) as admin,
+            ):
                 yield RunningApp(
                     app=app,
                     config=config,
                     client=client,
+                    admin=admin,
                     mails=MailFolder(Path(folder)),
                     statements=statements,
                     database_url=database_url,

@@ -5,17 +5,20 @@
         signed_in = await watchword.verify_otp(challenge_id=sent.challenge.id, code="123456")
         answer = await watchword.validate_session(signed_in.session_token)
 
-`Client` has the same methods for programs without an event loop. Every call answers the response
-message of watchword.v1 and raises a subclass of WatchwordError.
+`Client` has the same methods for programs without an event loop. `AsyncAdminClient` and
+`AdminClient` are those of AdminService, which has an address of its own. Every call answers the
+response message of watchword.v1 and raises a subclass of WatchwordError.
 """
 
 from watchword_client._gen.watchword.v1 import (
+    admin_service_pb2,
+    admin_service_pb2_grpc,
     auth_service_pb2,
     auth_service_pb2_grpc,
     error_reason_pb2,
     resources_pb2,
 )
-from watchword_client.aio import AsyncClient
+from watchword_client.aio import AsyncAdminClient, AsyncClient
 from watchword_client.errors import (
     CallerRefused,
     ChallengeClosed,
@@ -26,15 +29,20 @@ from watchword_client.errors import (
     RateLimited,
     ReauthenticationNeeded,
     RequestInvalid,
+    RoleExists,
+    RoleNotFound,
+    ServiceKeyNotFound,
     SessionInvalid,
     Unavailable,
     UsernameTaken,
     UserNotFound,
     WatchwordError,
 )
-from watchword_client.sync import Client
+from watchword_client.sync import AdminClient, Client
 
 __all__ = [
+    "AdminClient",
+    "AsyncAdminClient",
     "AsyncClient",
     "CallerRefused",
     "ChallengeClosed",
@@ -46,11 +54,16 @@ __all__ = [
     "RateLimited",
     "ReauthenticationNeeded",
     "RequestInvalid",
+    "RoleExists",
+    "RoleNotFound",
+    "ServiceKeyNotFound",
     "SessionInvalid",
     "Unavailable",
     "UserNotFound",
     "UsernameTaken",
     "WatchwordError",
+    "admin_service_pb2",
+    "admin_service_pb2_grpc",
     "auth_service_pb2",
     "auth_service_pb2_grpc",
     "error_reason_pb2",

@@ -6,6 +6,7 @@
     ├── SessionInvalid          the person must sign in again
     ├── ReauthenticationNeeded  the person must prove the address again, for this only
     ├── UsernameTaken, EmailTaken, UserNotFound, ChallengeClosed
+    ├── RoleExists, RoleNotFound, ServiceKeyNotFound
     ├── CallerRefused           this program's service key, not the person, is refused
     ├── RateLimited             `retry_after`; metadata's `limit` says whose
     ├── Overloaded              `retry_after`
@@ -89,7 +90,19 @@ class EmailTaken(WatchwordError):
 
 
 class UserNotFound(WatchwordError):
-    """No active user has this id."""
+    """No user is meant; where roles are asked for, no active one."""
+
+
+class RoleExists(WatchwordError):
+    """There is a role of this name."""
+
+
+class RoleNotFound(WatchwordError):
+    """No role has this name."""
+
+
+class ServiceKeyNotFound(WatchwordError):
+    """No stored service key has this id."""
 
 
 class ChallengeClosed(WatchwordError):
@@ -121,6 +134,9 @@ _BY_REASON: dict[str, type[WatchwordError]] = {
     "USERNAME_TAKEN": UsernameTaken,
     "EMAIL_TAKEN": EmailTaken,
     "USER_NOT_FOUND": UserNotFound,
+    "ROLE_EXISTS": RoleExists,
+    "ROLE_NOT_FOUND": RoleNotFound,
+    "SERVICE_KEY_NOT_FOUND": ServiceKeyNotFound,
     "CHALLENGE_CLOSED": ChallengeClosed,
     "CALLER_CREDENTIAL_MISSING": CallerRefused,
     "CALLER_CREDENTIAL_INVALID": CallerRefused,

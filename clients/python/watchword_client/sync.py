@@ -7,8 +7,9 @@ from typing import Any, Concatenate, ParamSpec, Self
 
 import grpc
 
-from watchword_client import calls
-from watchword_client._gen.watchword.v1 import auth_service_pb2_grpc as pb_grpc
+from watchword_client import admin_calls, calls
+from watchword_client._gen.watchword.v1 import admin_service_pb2_grpc as admin_grpc
+from watchword_client._gen.watchword.v1 import auth_service_pb2_grpc as auth_grpc
 from watchword_client.calls import DEFAULT_TIMEOUT_SECONDS, Call, Response
 from watchword_client.errors import from_rpc_error
 
@@ -17,23 +18,20 @@ P = ParamSpec("P")
 
 def _method(
     make: Callable[P, Call[Response]],
-) -> Callable[Concatenate["Client", P], Response]:
+) -> Callable[Concatenate["_Channel", P], Response]:
     """Makes the client's method of a call: the same parameters and words."""
 
     @functools.wraps(make)
-    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Response:
+    def method(self: "_Channel", /, *args: P.args, **kwargs: P.kwargs) -> Response:
         return self._make(make(*args, **kwargs))
 
     return method
 
 
-class Client:
-    """Calls one Watchword; safe to share between threads, not across a fork.
+class _Channel:
+    """What calls one service of one Watchword."""
 
-    `target` is `host:port` or `unix:/path`. With `credentials` the channel uses TLS; without, plain
-    text, which the server allows on loopback only unless told otherwise. `timeout` is the deadline
-    of each call in seconds. Every method raises a subclass of WatchwordError.
-    """
+    _service: Callable[[Any], Any]
 
     def __init__(
         self,
@@ -50,7 +48,7 @@ class Client:
             if credentials is None
             else grpc.secure_channel(target, credentials)
         )
-        self._stub: Any = pb_grpc.AuthServiceStub(self._channel)  # type: ignore[no-untyped-call]  # protoc writes the stubs without types
+        self._stub = self._service(self._channel)
 
     def __enter__(self) -> Self:
         return self
@@ -67,6 +65,26 @@ class Client:
         """Closes the channel; calls of other threads in flight end with an error."""
         self._channel.close()
 
+    def _make(self, call: Call[Response]) -> Response:
+        method = getattr(self._stub, call.rpc)
+        try:
+            answer: Response = method(call.request, timeout=self._timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            # `from None`: grpc's own error prints its peer and metadata.
+            raise from_rpc_error(error) from None
+        return answer
+
+
+class Client(_Channel):
+    """Calls one Watchword; safe to share between threads, not across a fork.
+
+    `target` is `host:port` or `unix:/path`. With `credentials` the channel uses TLS; without, plain
+    text, which the server allows on loopback only unless told otherwise. `timeout` is the deadline
+    of each call in seconds. Every method raises a subclass of WatchwordError.
+    """
+
+    _service = auth_grpc.AuthServiceStub
+
     register = _method(calls.register)
     send_otp = _method(calls.send_otp)
     verify_otp = _method(calls.verify_otp)
@@ -79,11 +97,35 @@ class Client:
     confirm_email_change = _method(calls.confirm_email_change)
     get_roles = _method(calls.get_roles)
 
-    def _make(self, call: Call[Response]) -> Response:
-        method = getattr(self._stub, call.rpc)
-        try:
-            answer: Response = method(call.request, timeout=self._timeout, metadata=self._metadata)
-        except grpc.RpcError as error:
-            # `from None`: grpc's own error prints its peer and metadata.
-            raise from_rpc_error(error) from None
-        return answer
+
+class AdminClient(_Channel):
+    """Calls AdminService of one Watchword, at its own address; safe to share between threads, not
+    across a fork.
+
+    `target` is `host:port` or `unix:/path`. With `credentials` the channel uses TLS; without, plain
+    text, which the server allows on loopback only unless told otherwise. `timeout` is the deadline
+    of each call in seconds. Every method raises a subclass of WatchwordError.
+    """
+
+    _service = admin_grpc.AdminServiceStub
+
+    create_user = _method(admin_calls.create_user)
+    get_user = _method(admin_calls.get_user)
+    list_users = _method(admin_calls.list_users)
+    update_user = _method(admin_calls.update_user)
+    disable_user = _method(admin_calls.disable_user)
+    enable_user = _method(admin_calls.enable_user)
+    delete_user = _method(admin_calls.delete_user)
+    list_user_sessions = _method(admin_calls.list_user_sessions)
+    revoke_user_sessions = _method(admin_calls.revoke_user_sessions)
+    create_role = _method(admin_calls.create_role)
+    update_role = _method(admin_calls.update_role)
+    delete_role = _method(admin_calls.delete_role)
+    list_roles = _method(admin_calls.list_roles)
+    assign_role = _method(admin_calls.assign_role)
+    unassign_role = _method(admin_calls.unassign_role)
+    revoke_sessions = _method(admin_calls.revoke_sessions)
+    create_service_key = _method(admin_calls.create_service_key)
+    list_service_keys = _method(admin_calls.list_service_keys)
+    revoke_service_key = _method(admin_calls.revoke_service_key)
+    list_audit_events = _method(admin_calls.list_audit_events)

@@ -12,6 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 use watchword_core::cache::{Cache, Change, Fill, Hit, LEASE, Lease, LookUp, Settings};
 use watchword_core::{Id, KeyRing, PresentedSession, Verifier};
 
+use crate::callers::{Callers, Digest};
 use crate::live_row::{Row, Unreadable};
 use crate::misses::{Misses, Outcome, Reading, Turn, Waiters};
 use crate::refusal::{Refusal, Refusals};
@@ -21,7 +22,7 @@ use crate::reports::Reports;
 pub struct LaneSettings {
     /// SHA-256 of each service key, as the ring gives it, and whether its caller may validate.
     /// Secrets of 256 bits whose tags were checked: looking one up tells a guesser nothing.
-    pub callers: HashMap<[u8; 32], bool>,
+    pub callers: HashMap<Digest, bool>,
     /// What is answered where nothing has to be asked.
     pub refusals: Refusals,
     /// The numbers of the cache.
@@ -33,7 +34,7 @@ pub struct Lane {
     pub(crate) keys: Arc<KeyRing>,
     pub(crate) refusals: Refusals,
     pub(crate) misses: Misses,
-    callers: HashMap<[u8; 32], bool>,
+    callers: Callers,
     report_every: i64,
     cache: Cache,
     lease: Lease,
@@ -65,7 +66,7 @@ impl Lane {
             keys,
             refusals: settings.refusals,
             misses: Misses::new()?,
-            callers: settings.callers,
+            callers: Callers::new(settings.callers),
             report_every: settings.cache.report_every,
             cache: Cache::new(settings.cache),
             lease: Lease::new(),
@@ -188,7 +189,19 @@ impl Lane {
         // RFC 9110, 11.1: the scheme's case does not matter.
         let bearer = scheme.eq_ignore_ascii_case("bearer");
         let digest = self.keys.parse_service_key(credential).filter(|_| bearer)?;
-        self.callers.get(&digest).copied()
+        self.callers.may_validate(&digest, boottime_us())
+    }
+
+    /// Takes the callers of stored keys, as they were read by a statement that was sent at `sent`,
+    /// in microseconds since boot. They are good for as long as the lease.
+    pub fn replace_callers(&self, callers: HashMap<Digest, bool>, sent: i64) {
+        self.callers.replace(callers, sent.saturating_add(LEASE));
+    }
+
+    /// Takes the stored keys that calls came with.
+    #[must_use]
+    pub fn take_used_callers(&self) -> Vec<Digest> {
+        self.callers.take_used()
     }
 
     /// Answers while the lease is good, which is looked at before and, as the last step, once more:

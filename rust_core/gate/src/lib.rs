@@ -7,6 +7,7 @@
 mod answer;
 mod body;
 mod call;
+mod callers;
 mod check;
 mod connection;
 mod events;
@@ -32,6 +33,7 @@ mod unary;
 mod upstream;
 mod wake;
 
+pub use callers::Digest;
 pub use events::{Event, EventKind};
 pub use gate::Gate;
 pub use lane::{Lane, LaneSettings};

@@ -1,5 +1,6 @@
 //! `watchword._core.Lane`: Python's side of the session cache.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PyValueError;
@@ -7,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyString};
 use watchword_core::cache::{Change, Settings};
-use watchword_gate::{LaneSettings, Refusals};
+use watchword_gate::{Digest, LaneSettings, Refusals};
 
 use crate::{KeyRing, sized};
 
@@ -96,12 +97,8 @@ impl Lane {
         idle_us: i64,
         report_every_us: i64,
     ) -> PyResult<Self> {
-        let callers: PyResult<_> = callers
-            .iter()
-            .map(|(digest, may_validate)| Ok((*sized("digest", digest)?, *may_validate)))
-            .collect();
         let settings = LaneSettings {
-            callers: callers?,
+            callers: by_digest(&callers)?,
             refusals: Refusals {
                 invalid: invalid.0.clone(),
                 reauthentication_needed: reauthentication_needed.0.clone(),
@@ -152,6 +149,17 @@ impl Lane {
         self.0.clear();
     }
 
+    #[pyo3(signature = (callers, *, sent_us))]
+    fn replace_callers(&self, callers: Vec<(Vec<u8>, bool)>, sent_us: i64) -> PyResult<()> {
+        self.0.replace_callers(by_digest(&callers)?, sent_us);
+        Ok(())
+    }
+
+    fn take_used_callers<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        let used = self.0.take_used_callers();
+        used.iter().map(|digest| PyBytes::new(py, digest)).collect()
+    }
+
     fn take_seen<'py>(&self, py: Python<'py>) -> (Vec<(Bound<'py, PyBytes>, i64)>, u64) {
         let (reports, dropped) = self.0.take_seen();
         let reports = reports
@@ -187,6 +195,12 @@ impl Lane {
     fn bytes(&self) -> usize {
         self.0.bytes()
     }
+}
+
+fn by_digest(callers: &[(Vec<u8>, bool)]) -> PyResult<HashMap<Digest, bool>> {
+    let read =
+        |(digest, may_validate): &(Vec<u8>, bool)| Ok((*sized("digest", digest)?, *may_validate));
+    callers.iter().map(read).collect()
 }
 
 impl Lane {

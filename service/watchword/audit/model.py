@@ -1,5 +1,6 @@
 """What an audit event is. None holds a code, a token, a key or an e-mail address."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -43,12 +44,22 @@ class Action(StrEnum):
     # By Watchword itself, since a secret that was replaced came back.
     END_STOLEN_SESSION = "end_stolen_session"
     # `count` sessions ended by it, if there were any.
+    CREATE_USER = "create_user"
+    UPDATE_USER = "update_user"
     DISABLE_USER = "disable_user"
     ENABLE_USER = "enable_user"
     DELETE_USER = "delete_user"
-    # All sessions and codes ended after a restore, of `count` users.
+    # Every session of those who hold a role, `count` of them, or of everybody.
+    REVOKE_ALL_OF_ROLE = "revoke_all_of_role"
+    REVOKE_ALL_OF_EVERYBODY = "revoke_all_of_everybody"
+    # Every session and `count` codes ended after a restore.
     RESTORE_FENCE = "restore_fence"
+    CREATE_SERVICE_KEY = "create_service_key"
+    REVOKE_SERVICE_KEY = "revoke_service_key"
+    CONFIRM_SERVICE_KEY = "confirm_service_key"
     CREATE_ROLE = "create_role"
+    UPDATE_ROLE = "update_role"
+    DELETE_ROLE = "delete_role"
     ASSIGN_ROLE = "assign_role"
     UNASSIGN_ROLE = "unassign_role"
     # By Watchword itself, since many codes were wrong.
@@ -85,6 +96,7 @@ class TargetKind(StrEnum):
     # By the hexadecimal text of its key; challenges and registrations have the same key.
     SUBJECT = "subject"
     ROLE = "role"
+    SERVICE_KEY = "service_key"
     # By the name that ErrorInfo has.
     LIMIT = "limit"
     # What new codes have at least.
@@ -137,3 +149,33 @@ class StoredEvent:
     client_user_agent: str | None
     client_device_name: str | None
     count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """Which events are asked for; None is any. From the start on, before the end."""
+
+    user_id: UUID | None = None
+    action: str | None = None
+    actor: str | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventKey:
+    """Where an event is in the order of a listing."""
+
+    at: datetime
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Some events, and before which the next page begins; None for the last page.
+
+    It may have fewer than were asked for, and none, though there are more pages.
+    """
+
+    events: Sequence[StoredEvent]
+    following: EventKey | None

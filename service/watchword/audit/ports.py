@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
-from watchword.audit.model import Event, StoredEvent
+from watchword.audit.model import Event, EventFilter, EventKey, EventPage
 
 
 class AuditStore(Protocol):
@@ -16,13 +16,10 @@ class AuditStore(Protocol):
     async def put_all(self, events: Sequence[Event]) -> None:
         """Stores events of any slots in one statement."""
 
-    async def list_all(self, *, action: str | None, limit: int) -> Sequence[StoredEvent]:
-        """Returns events of everybody, of one action or all, the newest first."""
-
-    async def list_of_user(
-        self, user_id: UUID, *, action: str | None, limit: int
-    ) -> Sequence[StoredEvent]:
-        """Returns those of one user, likewise."""
+    async def list_page(
+        self, asked: EventFilter, *, before: EventKey | None, limit: int
+    ) -> EventPage:
+        """Returns events from that one on, the newest first."""
 
     async def exists(self, event_id: UUID) -> bool:
         """Answers whether the event was stored."""

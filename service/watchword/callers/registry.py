@@ -1,4 +1,4 @@
-"""Who may call: service keys of the configuration, looked up by the hash of their secret.
+"""Who may call: service keys of the configuration and stored ones, by the hash of their secret.
 
 A refused caller is a CallerError, never UNAUTHENTICATED: that would tell a backend whose own key
 was revoked to sign all of its users out.
@@ -8,15 +8,18 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from watchword.callers.model import Caller, Scope
+from watchword.callers.model import Caller, Scope, StoredCaller
+from watchword.clock import boottime_ns
 from watchword.crypto import KeyRing, Secret
 from watchword.errors import (
     CallerCredentialInvalid,
     CallerCredentialMissing,
     CallerScopeMissing,
+    StorageUnavailable,
     ValueRejected,
 )
 
+CALLER_NAME_MAX = 64
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 # What audit events call those who are no caller.
 RESERVED_NAMES = frozenset({"cli", "unknown"})
@@ -52,6 +55,15 @@ def _parse_entry(number: int, entry: str) -> CallerKey:
     return CallerKey(name, parse_scopes(scopes, where=f"entry {number} "), Secret(key))
 
 
+def caller_name(text: str) -> str:
+    """Returns the name of a caller as given: 1 to 64 of `a-z 0-9 . _ -`, and not reserved."""
+    if not NAME.fullmatch(text):
+        raise ValueRejected("must be 1 to 64 of `a-z 0-9 . _ -`, the first a letter or a digit")
+    if text in RESERVED_NAMES:
+        raise ValueRejected(f"`{text}` is reserved; choose another name")
+    return text
+
+
 def parse_scopes(text: str, *, where: str = "") -> frozenset[Scope]:
     """Reads `scope+scope`; at least one, each a known one."""
     try:
@@ -61,31 +73,56 @@ def parse_scopes(text: str, *, where: str = "") -> frozenset[Scope]:
         raise ValueRejected(f"{where}must name scopes out of {known}, joined by `+`") from None
 
 
+# How long stored keys may be taken after they were read; as long as the gate's lease.
+STORED_GOOD_NS = 1_000_000_000
+
+
 class CallerRegistry:
-    """Authenticates callers without a look-up in the database.
+    """Authenticates callers without a look-up in the database: by keys of the configuration, and by
+    stored ones as they were read within the last second (jobs/service_key_reader.py).
 
     Raises ValueRejected when a configured key is not one that this index key has made.
     """
 
     def __init__(self, keys: KeyRing, configured: Iterable[CallerKey]) -> None:
         self._keys = keys
-        self._callers: dict[bytes, Caller] = {}
+        self._configured: dict[bytes, Caller] = {}
+        self._stored: dict[bytes, Caller] = {}
+        self._stored_read_ns: int | None = None
+        self._used: set[bytes] = set()
         for number, entry in enumerate(configured, start=1):
             digest = keys.parse_service_key(entry.key.reveal())
             if digest is None:
                 raise ValueRejected(
                     f"entry {number} (`{entry.name}`) has a key that the index key did not make"
                 )
-            if digest in self._callers:
+            if digest in self._configured:
                 raise ValueRejected(f"entry {number} (`{entry.name}`) repeats an earlier key")
-            self._callers[digest] = Caller(entry.name, entry.scopes)
+            self._configured[digest] = Caller(entry.name, entry.scopes)
 
     def by_digest(self) -> Iterable[tuple[bytes, Caller]]:
-        """Returns the hash of each key, as `parse_service_key` gives it, and whose it is."""
-        return self._callers.items()
+        """Returns the hash of each configured key, as `parse_service_key` gives it, and whose it
+        is.
+        """
+        return self._configured.items()
 
-    def authenticate(self, authorization: Sequence[str | bytes], *, scope: Scope) -> Caller:
-        """Returns the caller of these `authorization` values, which must be exactly one."""
+    def replace_stored(self, stored: Iterable[StoredCaller], *, sent_ns: int) -> None:
+        """Takes the stored keys in place of those before; the reading was sent then."""
+        self._stored = {it.digest: it.caller for it in stored}
+        self._stored_read_ns = sent_ns
+
+    def take_used(self) -> set[bytes]:
+        """Takes the hashes of stored keys that calls came with."""
+        used, self._used = self._used, set()
+        return used
+
+    def authenticate(
+        self, authorization: Sequence[str | bytes], *, scopes: Sequence[Scope]
+    ) -> Caller:
+        """Returns the caller of these `authorization` values, which must be exactly one, and hold
+        one of the scopes. Raises StorageUnavailable for a key that may be stored, when the stored
+        ones are not known.
+        """
         if not authorization:
             raise CallerCredentialMissing
         digest = None
@@ -95,9 +132,21 @@ class CallerRegistry:
                 digest = self._keys.parse_service_key(credential)
         # The tag has been checked, so the hash is of a secret that was minted here: a look-up by it
         # tells a guesser nothing.
-        caller = self._callers.get(digest) if digest is not None else None
+        caller = None if digest is None else self._caller_of(digest)
         if caller is None:
             raise CallerCredentialInvalid
-        if scope not in caller.scopes:
-            raise CallerScopeMissing(scope, caller=caller.name)
+        if caller.scopes.isdisjoint(scopes):
+            raise CallerScopeMissing(scopes[0], caller=caller.name)
         return caller
+
+    def _caller_of(self, digest: bytes) -> Caller | None:
+        configured = self._configured.get(digest)
+        if configured is not None:
+            return configured
+        read_ns = self._stored_read_ns
+        if read_ns is None or boottime_ns() - read_ns > STORED_GOOD_NS:
+            raise StorageUnavailable
+        stored = self._stored.get(digest)
+        if stored is not None:
+            self._used.add(digest)
+        return stored

@@ -13,6 +13,9 @@ class ChangeStore(Protocol):
     async def raise_version(self, user_id: UUID) -> UserVersion | None:
         """Raises the user's version by 1; None when there is no such user."""
 
+    async def version_of(self, user_id: UUID) -> UserVersion | None:
+        """Returns what the user has come to."""
+
     async def put(self, change: Change) -> None:
         """Stores the change; the start of the transaction is its time."""
 

@@ -25,7 +25,7 @@ _COMMANDS: Final = {
     "restore-fence": "fence",
     "version": "server",
 }
-_GROUPS: Final = ("config", "secrets", "users", "sessions", "roles", "audit")
+_GROUPS: Final = ("config", "secrets", "users", "sessions", "roles", "keys", "audit")
 
 
 class _Commands(Mapping[str, Any]):

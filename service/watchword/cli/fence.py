@@ -18,8 +18,8 @@ app = typer.Typer()
 def fence(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """End every session and every code, since a restored backup has brought dead ones back."""
-    confirm("end every session and every code of this installation?", yes=yes)
+    """End every session, code and service key: a restored backup has brought dead ones back."""
+    confirm("end every session, code and service key of this installation?", yes=yes)
 
     async def fenced(database: Database) -> Fenced:
         with Progress(console=Console(stderr=True), transient=True) as bar:
@@ -29,4 +29,6 @@ def fence(
             )
 
     done = on_database(fenced)
-    print(f"users who have to sign in again: {done.users}; codes ended: {done.challenges}")
+    print(f"every session has ended; codes ended: {done.challenges}")
+    if done.service_keys:
+        print(f"service keys that wait for `watchword keys confirm`: {done.service_keys}")

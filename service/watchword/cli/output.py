@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Annotated, Any, NoReturn, TypeVar
 from uuid import UUID
 
@@ -22,17 +23,26 @@ from rich.table import Table
 from watchword.config import ConfigError, load_database_settings
 from watchword.dev.demo import DemoFailed
 from watchword.dev.postgres import DevelopmentPostgresError
-from watchword.errors import StorageUnavailable, ValueRejected
-from watchword.login.admin import find_user
+from watchword.errors import (
+    RoleExists,
+    RoleNotFound,
+    StorageUnavailable,
+    UserNotFound,
+    ValueRejected,
+    WatchwordError,
+)
 from watchword.login.ports import Database
+from watchword.login.user_admin import find_user_id
 from watchword.mail.ports import SenderUnusable
 from watchword.observability.logging import LogSettings, configure_logging
+from watchword.settings import parse_duration
 from watchword.storage.migrate import MigrationError
 from watchword.storage.pool import DatabaseSettings, Pool
 from watchword.storage.transactions import PgDatabase
 from watchword.transport.server import AddressTaken
 
 PIPE_WIDTH = 100_000
+LIFETIME_MAX = timedelta(days=3650)
 T = TypeVar("T")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON value on stdout.")]
@@ -59,10 +69,13 @@ def on_user(user: str, change: Callable[[Database, UUID], Awaitable[T]]) -> T:
     """Runs a use case on the user of this id, username or address; ends when there is none."""
 
     async def found(database: Database) -> tuple[T] | None:
-        known = await find_user(database, user)
-        return None if known is None else (await change(database, known[0].id),)
+        user_id = await database.run_tx(lambda tx: find_user_id(tx, user))
+        return None if user_id is None else (await change(database, user_id),)
 
-    outcome = on_database(found)
+    try:
+        outcome = on_database(found)
+    except UserNotFound:  # an id that is nobody's
+        outcome = None
     if outcome is None:
         fail(f"no user `{user}`", "give an id, a username or an address")
     return outcome[0]
@@ -79,6 +92,17 @@ def confirm(question: str, *, yes: bool) -> None:
         fail("this cannot be undone", "say so with `--yes`", 2)
     if not typer.confirm(question, err=True):
         fail("nothing was changed", "run it again to be asked again")
+
+
+def lifetime_of(text: str) -> timedelta:
+    """Reads `--expires-in`; raises ValueRejected."""
+    try:
+        lifetime = parse_duration(text)
+    except ValueError as error:
+        raise ValueRejected(f"`--expires-in` {error}") from None
+    if not isinstance(lifetime, timedelta) or not timedelta(0) < lifetime <= LIFETIME_MAX:
+        raise ValueRejected("`--expires-in` must be from `1s` to `3650d`")
+    return lifetime
 
 
 def sessions_text(count: int) -> str:
@@ -146,6 +170,10 @@ def errors_told() -> Iterator[None]:
             "look at WATCHWORD_DATABASE__URL, and whether `watchword migrate` has run; the URL of "
             "`watchword dev` changes with every start",
         )
+    except (UserNotFound, RoleExists, RoleNotFound):
+        raise  # the command knows the name
+    except WatchwordError as error:
+        fail(str(error), "nothing was changed")
     except OSError as error:
         fail(str(error), "look whether the path is there and may be written")
 

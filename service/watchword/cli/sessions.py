@@ -6,6 +6,7 @@ from uuid import UUID
 
 import typer
 
+from watchword.audit.model import CLI
 from watchword.cli.output import (
     Json,
     UserArgument,
@@ -57,13 +58,17 @@ def sessions_revoke(
 ) -> None:
     """End every session of a user, or one."""
     if session is None:
-        print(f"ended {sessions_text(on_user(user, revoke_sessions_of))}")
+        ended = on_user(
+            user, lambda database, user_id: revoke_sessions_of(database, user_id, actor=CLI)
+        )
+        print(f"ended {sessions_text(ended.count)}")
         return
     try:
         session_id = UUID(session)
     except ValueError:
         fail("the id of a session is a UUID", f"`watchword sessions list {user}` shows them", 2)
-    was_live = on_user(
-        user, lambda database, user_id: revoke_session_of(database, user_id, session_id)
+    ended = on_user(
+        user,
+        lambda database, user_id: revoke_session_of(database, user_id, session_id, actor=CLI),
     )
-    print(f"ended {sessions_text(1)}" if was_live else "the user has no such live session")
+    print(f"ended {sessions_text(1)}" if ended.done else "the user has no such live session")

@@ -17,10 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from watchword.app import App
+from watchword.audit.model import CLI
 from watchword.dev.installation import default_addresses, development_config, open_installation
 from watchword.dev.ready import first_service_key
 from watchword.dev.server import prepare_database
-from watchword.login.admin import assign_role, create_role
+from watchword.login.role_admin import assign_role, create_role
 from watchword.observability.logging import LogSettings, configure_logging
 from watchword_client import AsyncClient, SessionInvalid
 
@@ -99,8 +100,8 @@ async def _sign_in_and_out(
     console.rule("3. Ada types the code: a session begins")
     signed_in = await client.verify_otp(challenge_id=challenge.id, code=code[0])
     token = signed_in.session_token
-    await create_role(app.database, ROLE, PERMISSIONS)
-    await assign_role(app.database, ROLE, UUID(signed_in.user.id))
+    await create_role(app.database, ROLE, PERMISSIONS, actor=CLI)
+    await assign_role(app.database, ROLE, UUID(signed_in.user.id), actor=CLI)
     console.print(
         _facts(
             {

@@ -13,15 +13,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from watchword.audit.model import CLI
 from watchword.config import PREFIX, Config, load_config
-from watchword.crypto import new_id, new_user_id, slot_of_subject
 from watchword.dev.ownership import refuse_strangers
 from watchword.dev.postgres import EmbeddedPostgres, start
-from watchword.errors import ValueRejected
+from watchword.errors import EmailTaken, UsernameTaken, ValueRejected
 from watchword.keyring import generate_secrets
-from watchword.login.ports import Database, Tx
+from watchword.login.ports import Database
+from watchword.login.user_admin import create_user
 from watchword.storage.migrate import DATABASE_NAME
-from watchword.users.model import REGISTRATION_LIFETIME, Registration
 from watchword.users.rules import email
 
 DEMO_USERNAME = "demo"
@@ -30,7 +30,7 @@ _ROOT_STATE = Path("/var/tmp/watchword-dev")  # noqa: S108  # a fixed place is t
 
 
 # Each port that `dev` has by default, by the setting that names another.
-PORTS = {"API__ADDRESS": 50051}
+PORTS = {"API__ADDRESS": 50051, "ADMIN__ADDRESS": 50052}
 PORT_MAX = 65_535
 
 
@@ -104,6 +104,7 @@ def development_config(
     defaults = {
         **addresses,
         "API__REFLECTION": "true",
+        "ADMIN__REFLECTION": "true",
         "MAIL__SENDERS": "console,file" if console else "file",
         "MAIL__ALLOW_DEVELOPMENT_SENDERS": "true",
         "MAIL__FILE_DIR": str((mail_dir or installation.folder / "mail").resolve()),
@@ -137,28 +138,14 @@ def _secrets(folder: Path) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-async def ensure_demo_user(database: Database, config: Config) -> None:
-    """Makes the demo user unless it is there."""
-    address = email(DEMO_EMAIL)
-    subject_key = config.secrets.key_ring().subject_key(address.account_key)
-    registration = Registration(
-        id=new_id(slot_of_subject(subject_key)),
-        subject_key=subject_key,
-        user_id=new_user_id(),
-        full_name="Demo User",
-        username=DEMO_USERNAME,
-        email=address.address,
-        locale="en",
-    )
-
-    async def statements(tx: Tx) -> None:
-        if await tx.users.find_by_email(address.account_key) is not None:
-            return
-        await tx.registrations.hold_username(
-            DEMO_USERNAME, subject_key=subject_key, lifetime=REGISTRATION_LIFETIME
+async def ensure_demo_user(database: Database) -> None:
+    """Makes the demo user unless it, or somebody else of that address or name, is there."""
+    with contextlib.suppress(EmailTaken, UsernameTaken):
+        await create_user(
+            database,
+            full_name="Demo User",
+            username=DEMO_USERNAME,
+            email=email(DEMO_EMAIL),
+            locale="en",
+            actor=CLI,
         )
-        user = await tx.users.insert(registration)
-        await tx.users.claim_email(address.account_key, user_id=user.id)
-        await tx.users.claim_username(DEMO_USERNAME, user_id=user.id, subject_key=subject_key)
-
-    await database.run_tx(statements)

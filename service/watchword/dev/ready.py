@@ -30,7 +30,7 @@ def write_ready_file(path: Path, app: App, config: Config) -> None:
     content = {
         "pid": os.getpid(),
         "api": app.api_address,
-        "admin": None,
+        "admin": app.admin_address,
         "metrics": None,
         "service_key": first_service_key(config),
         "database_url": config.database.url.get_secret_value(),

@@ -72,7 +72,7 @@ async def run_dev(options: DevOptions, environ: Mapping[str, str]) -> None:
         with _offset_hinted(options, environ):
             await run_until_signal(
                 app,
-                on_start=lambda: ensure_demo_user(app.database, config),
+                on_start=lambda: ensure_demo_user(app.database),
                 on_ready=announce,
                 until=None if installation.postgres is None else installation.postgres.wait_ended,
             )

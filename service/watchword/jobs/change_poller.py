@@ -23,9 +23,9 @@ from uuid import UUID
 
 import structlog
 
-from watchword.changes.clock import boottime_ns
 from watchword.changes.model import CHANGES_KEPT, Reading
 from watchword.changes.ports import ChangeFeed, ChangeSink
+from watchword.clock import boottime_ns
 
 POLL_INTERVAL_SECONDS = 0.1
 # Beyond the longest transaction: what a reading may take, and a COMMIT that goes on in the database

@@ -144,6 +144,7 @@ class Purger:
             # No setting: a replica that has not read for so long begins anew.
             ("changes", lambda purge: purge.changes(dead_before=present - CHANGES_KEPT)),
             *(("sessions", _outdated(slot, dead)) for slot in slots),
+            *(("roles", _orphaned(slot)) for slot in slots),
             # A drained bucket says what no bucket says, so that nothing is kept to look at.
             *(("limits", _drained(slot, present)) for slot in slots),
         ]
@@ -151,6 +152,10 @@ class Purger:
 
 def _outdated(slot: int, dead: datetime) -> _Remove:
     return lambda purge: purge.outdated_sessions(slot, dead_before=dead)
+
+
+def _orphaned(slot: int) -> _Remove:
+    return lambda purge: purge.orphaned_roles(slot)
 
 
 def _drained(slot: int, present: datetime) -> _Remove:

@@ -70,9 +70,30 @@ def role_changed(action: Action, role: str, *, actor: str, user_id: UUID | None 
     )
 
 
-def fenced(*, users: int) -> Event:
-    """The event of the end of everybody's sessions after a restore."""
-    return Event(id=new_id(0), action=Action.RESTORE_FENCE, actor=CLI, count=max(users, 1))
+def service_key_changed(action: Action, key_id: UUID, *, actor: str) -> Event:
+    """The event of a service key that was made, ended or confirmed."""
+    return Event(
+        id=new_id(0),
+        action=action,
+        actor=actor,
+        target=Target(TargetKind.SERVICE_KEY, str(key_id)),
+    )
+
+
+def all_ended(action: Action, *, actor: str, role: str | None = None, users: int = 0) -> Event:
+    """The event of the end of everybody's sessions, or of all who hold a role."""
+    return Event(
+        id=new_id(0),
+        action=action,
+        actor=actor,
+        target=None if role is None else Target(TargetKind.ROLE, role),
+        count=max(users, 1),
+    )
+
+
+def fenced(*, challenges: int) -> Event:
+    """The event of the end of every session and of so many codes after a restore."""
+    return Event(id=new_id(0), action=Action.RESTORE_FENCE, actor=CLI, count=max(challenges, 1))
 
 
 def limit_reached(limit: str, client: Client) -> Event:

@@ -4,10 +4,18 @@ A change token says what a change has come to. Whoever sends it back gets an ans
 as new, from the database if need be.
 """
 
+from typing import Final
+
 from watchword.changes.model import Change, ChangeKind, UserVersion
 from watchword.crypto import KeyRing, KnownChange, KnownKind, new_id, slot_of
 from watchword.errors import RequestInvalid, Violation
 from watchword.sessions.model import ChangedSession, EndedSessions
+
+_KINDS: Final = {
+    ChangeKind.ROLE: KnownKind.ROLE,
+    ChangeKind.SERVICE_KEY: KnownKind.SERVICE_KEY,
+    ChangeKind.INSTALLATION: KnownKind.INSTALLATION,
+}
 
 
 def session_changed(changed: ChangedSession) -> Change:
@@ -46,16 +54,26 @@ def role_changed(role: str) -> Change:
     return Change(id=new_id(0), kind=ChangeKind.ROLE, role=role)
 
 
+def service_key_changed() -> Change:
+    """The change of a caller's key."""
+    return Change(id=new_id(0), kind=ChangeKind.SERVICE_KEY)
+
+
 def installation_changed() -> Change:
     """The change of everything: every cache is emptied."""
     return Change(id=new_id(0), kind=ChangeKind.INSTALLATION)
 
 
 def token_of(keys: KeyRing, change: Change) -> str:
-    """The token of a change of a user or a session: both are told by the user's version."""
+    """The token of a change: a user's, or a session's, by the user's version.
+
+    Nothing else has a version: whoever asks with such a token is answered by the database.
+    """
     user = change.user
-    assert user is not None  # no role has a version yet
-    known = KnownChange(KnownKind.USER, user.user_id, user.epoch, user.version)
+    if user is not None:
+        known = KnownChange(KnownKind.USER, user.user_id, user.epoch, user.version)
+    else:
+        known = KnownChange(_KINDS[change.kind], change.id, 0, 0)
     return keys.mint_change_token([known])
 
 

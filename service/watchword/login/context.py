@@ -1,6 +1,6 @@
 """What every use case works with."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from pydantic import Field
@@ -29,7 +29,8 @@ class LoginSettings(Section):
 class LoginContext:
     """The collaborators and numbers of the use cases.
 
-    `mail_queued` is called after a commit that queued a mail; it only saves the dispatcher's wait.
+    `mail_queued` is called after a commit that queued a mail, `callers_changed` after one that
+    changed a service key; both only save a wait.
     """
 
     database: Database
@@ -43,4 +44,5 @@ class LoginContext:
     last_seen: LastSeen
     first_uses: FirstUses
     mail_queued: Callable[[], None]
+    callers_changed: Callable[[], Awaitable[None]]
     cache: SessionCache | None = None

@@ -10,8 +10,9 @@ from uuid import UUID
 from watchword.audit.model import Action, Outcome
 from watchword.changes.model import Change
 from watchword.crypto import PresentedCode, new_id, slot_of, slot_of_subject
-from watchword.errors import EmailTaken, OtpInvalid, SessionInvalid
+from watchword.errors import OtpInvalid, SessionInvalid
 from watchword.login import auditing, changes
+from watchword.login.addresses import end_codes, take_address
 from watchword.login.challenges import ProvesFor, issue, new_source
 from watchword.login.codes import Proven, charge_by_id, prove
 from watchword.login.context import LoginContext
@@ -21,7 +22,6 @@ from watchword.otp.model import Charge, IssuedChallenge, Purpose
 from watchword.roles.model import Grants
 from watchword.sessions.model import Client, EndedSessions
 from watchword.users.model import NOTICE_LIFETIME, EmailAddress, EmailChange, User
-from watchword.users.rules import account_key_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,11 +141,11 @@ async def _change(
         )
         if consumed is None:
             raise OtpInvalid
-        await _end_codes_to_old(ctx, tx, wanted.user_id)
+        await end_codes(tx, ctx.keys, wanted.user_id)
         user, session_id = await _lock(ctx, tx, command.session_token, wanted.user_id)
         if not await tx.email_changes.finish(wanted, old_email=user.email, kept=NOTICE_LIFETIME):
             raise OtpInvalid
-        await _take_address(tx, user, wanted.new_email)
+        await take_address(tx, user, wanted.new_email)
         others = await tx.sessions.revoke_others(user.id, spared=session_id)
         raised = await tx.changes.raise_version(user.id)
         assert raised is not None  # the user is locked
@@ -166,25 +166,6 @@ async def _change(
     if ctx.cache is not None:
         ctx.cache.apply(change)
     return EmailChanged(user, grants, ended.count, changes.token_of(ctx.keys, change))
-
-
-async def _take_address(tx: Tx, user: User, new_email: str) -> None:
-    """Makes the address the locked user's, and frees the old one with what is mailed to it."""
-    old_key, new_key = account_key_of(user.email), account_key_of(new_email)
-    if new_key != old_key:
-        if not await tx.users.claim_email(new_key, user_id=user.id):
-            raise EmailTaken
-        await tx.users.release_email(old_key, user_id=user.id)
-    await tx.users.set_email(user.id, new_email)
-
-
-async def _end_codes_to_old(ctx: LoginContext, tx: Tx, user_id: UUID) -> None:
-    """Ends the challenges of the address that the user still has. Before the user is locked, as a
-    sign-in does; one that is made meanwhile signs nobody in (verify_otp.py).
-    """
-    user = await tx.users.get(user_id)
-    if user is not None:
-        await tx.challenges.end_all(ctx.keys.subject_key(account_key_of(user.email)))
 
 
 async def _lock(ctx: LoginContext, tx: Tx, token: str, user_id: UUID) -> tuple[User, UUID]:

@@ -19,37 +19,38 @@ SLOTS_AT_ONCE: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Fenced:
-    """How many users have to sign in again, and how many codes no longer verify."""
+    """How many codes no longer verify, and how many service keys wait to be confirmed."""
 
-    users: int
     challenges: int
+    service_keys: int
 
 
 async def restore_fence(
     database: Database, *, progress: Callable[[int], None] = lambda _: None
 ) -> Fenced:
-    """Ends every session and every live challenge; `progress` is told how many slots are done.
+    """Ends every session and every live challenge, and has stored service keys wait to be
+    confirmed; `progress` is told how many slots are done.
 
     May be run again, after an error for example, and while the service runs: what was signed in
     since the restore ends, too.
     """
-    users = challenges = 0
+    # Sessions and keys first, at once: every cache is emptied with it.
+    suspended = await database.run_tx(_end_sessions_and_keys)
+    challenges = 0
     for first in range(0, SLOTS, SLOTS_AT_ONCE):
         slots = range(first, first + SLOTS_AT_ONCE)
 
-        async def statements(tx: Tx, slots: range = slots) -> Fenced:
-            ended = sum([await tx.fence.end_challenges(slot) for slot in slots])
-            return Fenced(sum([await tx.fence.raise_epochs(slot) for slot in slots]), ended)
+        async def statements(tx: Tx, slots: range = slots) -> int:
+            return sum([await tx.fence.end_challenges(slot) for slot in slots])
 
-        done = await database.run_tx(statements)
-        users, challenges = users + done.users, challenges + done.challenges
+        challenges += await database.run_tx(statements)
         progress(slots.stop)
-    fenced = Fenced(users, challenges)
-    await database.run_tx(lambda tx: _told(tx, fenced))
-    return fenced
+    await database.run_tx(lambda tx: tx.audit.put(auditing.fenced(challenges=challenges)))
+    return Fenced(challenges, suspended)
 
 
-async def _told(tx: Tx, fenced: Fenced) -> None:
-    """Empties every cache: what is in one was read before."""
-    await tx.audit.put(auditing.fenced(users=fenced.users))
+async def _end_sessions_and_keys(tx: Tx) -> int:
+    await tx.fence.raise_epoch()
+    suspended = await tx.service_keys.suspend_all()
     await tx.changes.put(changes.installation_changed())
+    return suspended

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 from uuid import UUID
 
 from watchword.audit.ports import AuditStore
+from watchword.callers.ports import ServiceKeyStore
 from watchword.changes.model import Change
 from watchword.changes.ports import ChangeStore
 from watchword.limits.ports import LimitStore
@@ -23,7 +24,7 @@ from watchword.roles.ports import RoleStore
 from watchword.sessions.model import Secrets, Session
 from watchword.sessions.ports import RotationStore, SessionStore
 from watchword.users.model import User
-from watchword.users.ports import EmailChangeStore, RegistrationStore, UserStore
+from watchword.users.ports import EmailChangeStore, RegistrationStore, UserListStore, UserStore
 
 T = TypeVar("T")
 
@@ -115,8 +116,8 @@ class LiveSessionStore(Protocol):
 class FenceStore(Protocol):
     """Ends what a restored backup has brought back."""
 
-    async def raise_epochs(self, slot: int) -> int:
-        """Ends the sessions of a slot's users; how many users there are."""
+    async def raise_epoch(self) -> None:
+        """Ends every session, whoever's."""
 
     async def end_challenges(self, slot: int) -> int:
         """Ends the live challenges of a slot; how many there were."""
@@ -162,6 +163,9 @@ class PurgeStore(Protocol):
     async def outdated_sessions(self, slot: int, *, dead_before: datetime) -> int:
         """Removes a slot's sessions below their user's epoch, if the user changed no later."""
 
+    async def orphaned_roles(self, slot: int) -> int:
+        """Removes a slot's assignments of roles that are gone."""
+
     async def audit_events(self, *, dead_before: datetime) -> int:
         """Removes audit events that were stored before; they die of their age."""
 
@@ -177,6 +181,10 @@ class Tx(Protocol):
 
     @property
     def users(self) -> UserStore: ...
+    @property
+    def user_lists(self) -> UserListStore: ...
+    @property
+    def service_keys(self) -> ServiceKeyStore: ...
     @property
     def registrations(self) -> RegistrationStore: ...
     @property

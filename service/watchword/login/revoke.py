@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from enum import Enum
 from uuid import UUID
 
-from watchword.audit.model import Action, Event
+from watchword.audit.model import Action
 from watchword.changes.model import Change
 from watchword.crypto import PresentedSession
 from watchword.login import auditing, changes
 from watchword.login.context import LoginContext
+from watchword.login.mutations import Mutation, mutate
 from watchword.login.ports import Tx
 from watchword.login.sessions import presented_session
 from watchword.sessions.model import ChangedSession, EndedSessions
@@ -30,13 +31,6 @@ class Revoked:
     change_token: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    count: int
-    event: Event
-    change: Change
-
-
 _NOTHING_REVOKED = Revoked(0, "")
 
 
@@ -51,17 +45,7 @@ async def revoke(
     if presented is None:
         return _NOTHING_REVOKED
 
-    async def transaction(tx: Tx) -> _Ended | None:
-        ended = await _end(ctx, tx, presented, target, caller)
-        if ended is not None:
-            await tx.audit.put(ended.event)
-            await tx.changes.put(ended.change)
-        return ended
-
-    async def committed(tx: Tx, ended: _Ended | None) -> bool:
-        return ended is None or await tx.audit.exists(ended.event.id)
-
-    ended = await ctx.database.run_tx(transaction, committed=committed)
+    ended = await mutate(ctx.database, lambda tx: _end(ctx, tx, presented, target, caller))
     if ended is None:
         return _NOTHING_REVOKED
     if ctx.cache is not None:
@@ -76,6 +60,7 @@ async def end_oldest(ctx: LoginContext, tx: Tx, user_id: UUID, *, caller: str) -
     ended = _many(Action.END_OLDEST_SESSIONS, oldest, caller)
     if ended is None:
         return None
+    assert ended.event is not None
     await tx.audit.put(ended.event)
     await tx.changes.put(ended.change)
     return ended.change
@@ -87,7 +72,7 @@ async def _end(
     presented: PresentedSession,
     target: RevokeScope | UUID,
     caller: str,
-) -> _Ended | None:
+) -> Mutation | None:
     if target is RevokeScope.THIS:
         # One statement; a session that is only idle is ended, too.
         ended = await tx.sessions.revoke(presented.session_id, verifier=presented.verifier)
@@ -104,15 +89,15 @@ async def _end(
     return _many(Action.REVOKE_ALL, await tx.sessions.revoke_all(user_id), caller)
 
 
-def _one(ended: ChangedSession | None, caller: str) -> _Ended | None:
+def _one(ended: ChangedSession | None, caller: str) -> Mutation | None:
     if ended is None:
         return None
     event = auditing.revoked(ended.id, ended.user_id, caller=caller)
-    return _Ended(1, event, changes.session_revoked(ended))
+    return Mutation(changes.session_revoked(ended), event, 1)
 
 
-def _many(action: Action, ended: EndedSessions | None, caller: str) -> _Ended | None:
+def _many(action: Action, ended: EndedSessions | None, caller: str) -> Mutation | None:
     if ended is None or ended.count == 0:
         return None
     event = auditing.user_changed(action, ended, actor=caller)
-    return _Ended(ended.count, event, changes.sessions_ended(ended))
+    return Mutation(changes.sessions_ended(ended), event, ended.count)

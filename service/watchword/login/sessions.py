@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final, TypeVar
 from uuid import UUID
 
-from watchword.changes.clock import boottime_ns
+from watchword.clock import boottime_ns
 from watchword.crypto import PresentedSession
 from watchword.errors import (
     ReauthenticationNeeded,

@@ -210,7 +210,7 @@ async def _find_or_create_user(
         return owner, False
     if not await tx.registrations.end(registration.id):
         raise _LostRace  # it has made an account before, which has another address by now
-    user = await tx.users.insert(registration)
+    user = await tx.users.insert(registration.account)
     claimed = await tx.users.claim_email(account_key, user_id=user.id)
     claimed = claimed and await tx.users.claim_username(
         registration.username, user_id=user.id, subject_key=registration.subject_key

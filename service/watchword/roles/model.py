@@ -1,6 +1,7 @@
 """Roles, and what a user may do by them."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,6 +10,17 @@ class Role:
 
     name: str
     permissions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A role that a user holds, until when, by whom and why."""
+
+    role: str
+    create_time: datetime
+    expire_time: datetime | None
+    granted_by: str | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)

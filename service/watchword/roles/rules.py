@@ -1,8 +1,9 @@
-"""What the name of a role or a permission may be."""
+"""What the name of a role or a permission may be, and why somebody holds a role."""
 
 from watchword.errors import ValueRejected
 
 NAME_MAX = 64
+REASON_MAX = 200
 _CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._:-")
 
 
@@ -11,3 +12,10 @@ def name(text: str) -> str:
     if not 1 <= len(text) <= NAME_MAX or not _CHARACTERS.issuperset(text):
         raise ValueRejected(f"must be 1 to {NAME_MAX} of the characters `a-z 0-9 . _ : -`")
     return text
+
+
+def reason(text: str) -> str | None:
+    """Returns why a role is given, trimmed; None for nothing."""
+    if len(text) > REASON_MAX or not text.isprintable():
+        raise ValueRejected(f"must have at most {REASON_MAX} printable characters")
+    return text.strip() or None

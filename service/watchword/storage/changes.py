@@ -1,6 +1,5 @@
 """Changes: written with what they tell of, read by every replica, purged by storage/purge.py."""
 
-import asyncio
 from datetime import datetime
 from uuid import UUID
 
@@ -8,9 +7,9 @@ import asyncpg
 
 from watchword.changes.model import Change, ChangeKind, Reading, UserVersion
 from watchword.crypto import slot_of
+from watchword.storage.own_connection import OwnConnection
 from watchword.storage.pool import Connection, Pool
 
-CONNECT_SECONDS = 1.0
 # A third of the lease: after one reading that hangs there is time for another.
 READ_SECONDS = 0.3
 
@@ -38,6 +37,12 @@ class ChangeStore:
         VALUES ($1, now(), $2, $3, $4, $5, $6, $7, $8, $9)
     """
 
+    VERSION_OF = "SELECT id, auth_epoch, version FROM users WHERE slot = $1 AND id = $2"
+
+    async def version_of(self, user_id: UUID) -> UserVersion | None:
+        row = await self._connection.fetchrow(self.VERSION_OF, slot_of(user_id), user_id)
+        return None if row is None else UserVersion(row["id"], row["auth_epoch"], row["version"])
+
     async def put(self, change: Change) -> None:
         user = change.user
         await self._connection.execute(
@@ -61,8 +66,7 @@ class ChangeFeed:
     """
 
     def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._connection: asyncpg.Connection | None = None
+        self._own = OwnConnection(pool)
 
     # The time is that of the statement's beginning, before its snapshot, and is there without any
     # change as well.
@@ -77,13 +81,8 @@ class ChangeFeed:
 
     async def read(self, *, since: datetime) -> Reading:
         """Raises whatever the driver raises, and TimeoutError after 300 ms."""
-        connection = await self._connected()
-        try:
-            async with asyncio.timeout(READ_SECONDS):
-                rows = await connection.fetch(self.READ, since)
-        except BaseException:
-            self.close()
-            raise
+        async with self._own.use(READ_SECONDS) as connection:
+            rows = await connection.fetch(self.READ, since)
         return Reading(
             changes=[_change_of(row) for row in rows if row["id"] is not None],
             database_time=rows[0]["database_time"],
@@ -92,15 +91,7 @@ class ChangeFeed:
 
     def close(self) -> None:
         """Cuts the connection off; the next reading opens another."""
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
-
-    async def _connected(self) -> asyncpg.Connection:
-        if self._connection is None or self._connection.is_closed():
-            async with asyncio.timeout(CONNECT_SECONDS):
-                self._connection = await self._pool.connect()
-        return self._connection
+        self._own.close()
 
 
 def _change_of(row: asyncpg.Record) -> Change:

@@ -9,20 +9,11 @@ class FenceStore:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    # $1 slot. Sessions below the epoch are dead.
-    RAISE_EPOCHS = """
-        WITH raised AS (
-            UPDATE users
-            SET auth_epoch = auth_epoch + 1, version = version + 1
-            WHERE slot = $1
-            RETURNING id
-        )
-        SELECT count(*) FROM raised
-    """
+    # Sessions below it are dead, whoever's.
+    RAISE_EPOCH = "UPDATE installation SET epoch = epoch + 1 WHERE id = 1"
 
-    async def raise_epochs(self, slot: int) -> int:
-        raised: int = await self._connection.fetchval(self.RAISE_EPOCHS, slot)
-        return raised
+    async def raise_epoch(self) -> None:
+        await self._connection.execute(self.RAISE_EPOCH)
 
     # $1 slot
     END_CHALLENGES = """

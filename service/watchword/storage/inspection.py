@@ -28,6 +28,7 @@ TABLES = (
     "registrations",
     "role_permissions",
     "roles",
+    "service_keys",
     "sessions",
     "subject_budgets",
     "user_roles",

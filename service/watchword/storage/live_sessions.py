@@ -36,6 +36,7 @@ class LiveSessionStore:
                ARRAY(
                    SELECT r.role
                    FROM user_roles r
+                   JOIN roles o ON o.name = r.role
                    WHERE r.slot = $1 AND r.user_id = u.id
                      AND (r.expire_time IS NULL OR r.expire_time > now())
                    ORDER BY r.role COLLATE "C"
@@ -50,10 +51,12 @@ class LiveSessionStore:
                ) AS permissions
         FROM sessions s
         JOIN users u ON u.slot = $1 AND u.id = s.user_id
+        JOIN installation i ON i.id = 1
         WHERE s.slot = $1 AND s.id = $2
           AND s.revoke_time IS NULL AND s.expire_time > now()
           AND s.last_seen_time + $3::interval > now()
           AND s.epoch >= u.auth_epoch AND u.state = 'active'
+          AND s.installation_epoch >= i.epoch
     """
 
     async def find(self, session_id: UUID, *, idle_lifetime: timedelta) -> LiveSession | None:
@@ -89,12 +92,16 @@ class LiveSessionStore:
             unnest($1::text[]::smallint[], $2::text[]::uuid[]) AS asked (slot, id)
             JOIN sessions s ON s.slot = asked.slot AND s.id = asked.id
             JOIN users u ON u.slot = asked.slot AND u.id = s.user_id
-            LEFT JOIN user_roles r ON r.slot = asked.slot AND r.user_id = u.id
+            JOIN installation i ON i.id = 1
+            LEFT JOIN (
+                user_roles r JOIN roles o ON o.name = r.role
+            ) ON r.slot = asked.slot AND r.user_id = u.id
                 AND (r.expire_time IS NULL OR r.expire_time > now())
             LEFT JOIN role_permissions p ON p.role = r.role
         ) ON s.revoke_time IS NULL AND s.expire_time > now()
           AND s.last_seen_time + $3::interval > now()
           AND s.epoch >= u.auth_epoch AND u.state = 'active'
+          AND s.installation_epoch >= i.epoch
         GROUP BY s.slot, s.id, u.slot, u.id
     """
 

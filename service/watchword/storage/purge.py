@@ -177,6 +177,20 @@ class PurgeStore:
     async def outdated_sessions(self, slot: int, *, dead_before: datetime) -> int:
         return await self._remove(self.OUTDATED_SESSIONS, slot, dead_before)
 
+    ORPHANED_ROLES = """
+        DELETE FROM user_roles AS r
+        WHERE r.slot = $1 AND (r.user_id, r.role) IN (
+            SELECT r.user_id, r.role
+            FROM user_roles AS r
+            WHERE r.slot = $1 AND NOT EXISTS (SELECT 1 FROM roles AS o WHERE o.name = r.role)
+            LIMIT 100
+        )
+          AND NOT EXISTS (SELECT 1 FROM roles AS o WHERE o.name = r.role)
+    """
+
+    async def orphaned_roles(self, slot: int) -> int:
+        return await self._remove(self.ORPHANED_ROLES, slot)
+
     # sql-rules: all slots (purge)
     AUDIT_EVENTS = """
         DELETE FROM audit_events

@@ -1,12 +1,18 @@
 """Roles, their permissions and who holds them."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
+import asyncpg
+
 from watchword.crypto import slot_of
-from watchword.roles.model import Grants, Role
+from watchword.roles.model import Assignment, Grants, Role
 from watchword.storage.pool import Connection
+
+
+def _role_of(row: asyncpg.Record) -> Role:
+    return Role(row["name"], tuple(row["permissions"]))
 
 
 class RoleStore:
@@ -21,6 +27,7 @@ class RoleStore:
             ARRAY(
                 SELECT r.role
                 FROM user_roles r
+                JOIN roles o ON o.name = r.role
                 WHERE r.slot = $1 AND r.user_id = $2
                   AND (r.expire_time IS NULL OR r.expire_time > now())
                 ORDER BY r.role COLLATE "C"
@@ -63,6 +70,58 @@ class RoleStore:
         await self._connection.execute(self.ADD_PERMISSIONS, name, sorted(set(permissions)))
         return True
 
+    # $1 role, $2 permissions
+    REMOVE_OTHER_PERMISSIONS = """
+        DELETE FROM role_permissions
+        WHERE role = $1 AND permission <> ALL($2::text[])
+    """
+
+    async def replace_permissions(self, name: str, *, permissions: Sequence[str]) -> None:
+        wanted = sorted(set(permissions))
+        await self._connection.execute(self.REMOVE_OTHER_PERMISSIONS, name, wanted)
+        await self._connection.execute(self.ADD_PERMISSIONS, name, wanted)
+
+    # Its permissions go with it, by their foreign key.
+    DELETE = "DELETE FROM roles WHERE name = $1 RETURNING name"
+
+    async def delete(self, name: str) -> bool:
+        return await self._connection.fetchval(self.DELETE, name) is not None
+
+    # Nobody is answered what is left of a role that is gone.
+    # sql-rules: all slots (a bulk job, by the index on the role)
+    REMOVE_ORPHANS = """
+        DELETE FROM user_roles
+        WHERE (slot, user_id, role) IN (
+            SELECT slot, user_id, role
+            FROM user_roles
+            WHERE role = $1
+            LIMIT 1000
+        )
+          AND role = $1 AND NOT EXISTS (SELECT 1 FROM roles WHERE name = $1)
+        RETURNING role
+    """
+
+    async def remove_orphans(self, name: str) -> int:
+        return len(await self._connection.fetch(self.REMOVE_ORPHANS, name))
+
+    GET = """
+        SELECT
+            r.name,
+            ARRAY(
+                SELECT p.permission
+                FROM role_permissions p
+                WHERE p.role = r.name
+                ORDER BY p.permission COLLATE "C"
+            ) AS permissions
+        FROM roles r
+        WHERE r.name = $1
+    """
+
+    async def get(self, name: str) -> Role | None:
+        row = await self._connection.fetchrow(self.GET, name)
+        return None if row is None else _role_of(row)
+
+    # $1 the name after which the page begins, $2 how many
     LIST_ALL = """
         SELECT
             r.name,
@@ -73,24 +132,38 @@ class RoleStore:
                 ORDER BY p.permission COLLATE "C"
             ) AS permissions
         FROM roles r
+        WHERE r.name COLLATE "C" > $1
         ORDER BY r.name COLLATE "C"
+        LIMIT $2
     """
 
-    async def list_all(self) -> Sequence[Role]:
-        rows = await self._connection.fetch(self.LIST_ALL)
-        return [Role(row["name"], tuple(row["permissions"])) for row in rows]
+    async def list_all(self, *, after: str, limit: int) -> Sequence[Role]:
+        return [_role_of(row) for row in await self._connection.fetch(self.LIST_ALL, after, limit)]
 
     EXISTS = "SELECT EXISTS (SELECT 1 FROM roles WHERE name = $1)"
 
     async def exists(self, name: str) -> bool:
         return bool(await self._connection.fetchval(self.EXISTS, name))
 
-    # $1 slot, $2 user id, $3 role, $4 for how long or NULL, $5 who gives it, $6 why. Nothing is
-    # written when the user holds it for ever and no other end is asked for.
+    ASSIGNMENTS = """
+        SELECT r.role, r.create_time, r.expire_time, r.granted_by, r.reason
+        FROM user_roles r
+        JOIN roles o ON o.name = r.role
+        WHERE r.slot = $1 AND r.user_id = $2 AND (r.expire_time IS NULL OR r.expire_time > now())
+        ORDER BY r.role COLLATE "C"
+    """
+
+    async def assignments_of(self, user_id: UUID) -> Sequence[Assignment]:
+        rows = await self._connection.fetch(self.ASSIGNMENTS, slot_of(user_id), user_id)
+        return [Assignment(**row) for row in rows]
+
+    # $1 slot, $2 user id, $3 role, $4 its end or NULL, $5 who gives it, $6 why. Nothing is written
+    # when the user holds it with the same end; no row either for an end that is over.
     ASSIGN = """
         INSERT INTO user_roles AS held (slot, user_id, role, create_time, expire_time, granted_by,
                                         reason)
-        VALUES ($1, $2, $3, now(), now() + $4::interval, $5, $6)
+        SELECT $1, $2, $3, now(), $4::timestamptz, $5, $6
+        WHERE $4::timestamptz IS NULL OR $4::timestamptz > now()
         ON CONFLICT (slot, user_id, role) DO UPDATE
         SET create_time = EXCLUDED.create_time, expire_time = EXCLUDED.expire_time,
             granted_by = EXCLUDED.granted_by, reason = EXCLUDED.reason
@@ -103,12 +176,12 @@ class RoleStore:
         name: str,
         *,
         user_id: UUID,
-        lifetime: timedelta | None = None,
+        expire_time: datetime | None = None,
         granted_by: str | None = None,
         reason: str | None = None,
     ) -> bool:
         given = await self._connection.fetchval(
-            self.ASSIGN, slot_of(user_id), user_id, name, lifetime, granted_by, reason
+            self.ASSIGN, slot_of(user_id), user_id, name, expire_time, granted_by, reason
         )
         return given is not None
 

@@ -21,10 +21,12 @@ class RotationStore:
                s.previous_verifier, s.previous_end_time, s.generation, s.key_id, now() AS as_of_time
         FROM sessions s
         JOIN users u ON u.slot = $1 AND u.id = s.user_id
+        JOIN installation i ON i.id = 1
         WHERE s.slot = $1 AND s.id = $2
           AND s.revoke_time IS NULL AND s.expire_time > now()
           AND s.last_seen_time + $3::interval > now()
           AND s.epoch >= u.auth_epoch AND u.state = 'active'
+          AND s.installation_epoch >= i.epoch
     """
 
     async def find(self, session_id: UUID, *, idle_lifetime: timedelta) -> Rotation | None:

@@ -29,8 +29,9 @@ class SessionStore:
     INSERT = """
         INSERT INTO sessions (slot, id, user_id, verifier, key_id, epoch, client_ip,
                               client_user_agent, client_device_name, create_time, auth_time,
-                              expire_time, last_seen_time)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now(), now(), now() + $10::interval, now())
+                              expire_time, last_seen_time, installation_epoch)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now(), now(), now() + $10::interval, now(),
+                (SELECT epoch FROM installation WHERE id = 1))
         RETURNING create_time, auth_time, expire_time
     """
 
@@ -122,17 +123,20 @@ class SessionStore:
               AND EXISTS (
                   SELECT 1
                   FROM sessions AS o
+                  JOIN installation i ON i.id = 1
                   WHERE o.slot = $1 AND o.user_id = $2 AND o.id <> $3
                     AND o.revoke_time IS NULL AND o.expire_time > now()
-                    AND o.epoch >= u.auth_epoch
+                    AND o.epoch >= u.auth_epoch AND o.installation_epoch >= i.epoch
               )
             RETURNING u.id, u.auth_epoch, u.version
         ), ended AS (
             UPDATE sessions AS s
             SET revoke_time = now()
             FROM raised
+            JOIN installation i ON i.id = 1
             WHERE s.slot = $1 AND s.user_id = raised.id AND s.id <> $3
               AND s.revoke_time IS NULL AND s.expire_time > now() AND s.epoch >= raised.auth_epoch
+              AND s.installation_epoch >= i.epoch
             RETURNING s.id
         )
         SELECT raised.id, raised.auth_epoch, raised.version,
@@ -151,10 +155,12 @@ class SessionStore:
                s.client_ip, s.client_user_agent, s.client_device_name
         FROM sessions s
         JOIN users u ON u.slot = $1 AND u.id = s.user_id
+        JOIN installation i ON i.id = 1
         WHERE s.slot = $1 AND s.user_id = $2 AND ($3::uuid IS NULL OR s.id < $3)
           AND s.revoke_time IS NULL AND s.expire_time > now()
           AND s.last_seen_time + $5::interval > now()
           AND s.epoch >= u.auth_epoch AND u.state = 'active'
+          AND s.installation_epoch >= i.epoch
         ORDER BY s.id DESC
         LIMIT $4
     """
@@ -185,8 +191,10 @@ class SessionStore:
                 SELECT o.id
                 FROM sessions AS o
                 JOIN users AS u ON u.slot = $1 AND u.id = $2
+                JOIN installation AS i ON i.id = 1
                 WHERE o.slot = $1 AND o.user_id = $2
                   AND o.revoke_time IS NULL AND o.expire_time > now() AND o.epoch >= u.auth_epoch
+                  AND o.installation_epoch >= i.epoch
                 ORDER BY o.create_time DESC, o.id DESC
                 OFFSET $3
             )
@@ -220,9 +228,11 @@ class SessionStore:
         SELECT raised.id, raised.auth_epoch, raised.version,
                (SELECT count(*)
                 FROM sessions AS s
+                JOIN installation AS i ON i.id = 1
                 WHERE s.slot = $1 AND s.user_id = $2
                   AND s.revoke_time IS NULL AND s.expire_time > now()
-                  AND s.epoch >= raised.auth_epoch - 1) AS ended
+                  AND s.epoch >= raised.auth_epoch - 1
+                  AND s.installation_epoch >= i.epoch) AS ended
         FROM raised
     """
 

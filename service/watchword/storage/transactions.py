@@ -35,7 +35,9 @@ from watchword.storage.purge import PurgeStore
 from watchword.storage.registrations import RegistrationStore
 from watchword.storage.roles import RoleStore
 from watchword.storage.rotations import RotationStore
+from watchword.storage.service_keys import ServiceKeyStore
 from watchword.storage.sessions import SessionStore
+from watchword.storage.user_lists import UserListStore
 from watchword.storage.users import UserStore
 
 T = TypeVar("T")
@@ -87,6 +89,14 @@ class PgTx:
     @cached_property
     def users(self) -> UserStore:
         return UserStore(self._connection)
+
+    @cached_property
+    def user_lists(self) -> UserListStore:
+        return UserListStore(self._connection)
+
+    @cached_property
+    def service_keys(self) -> ServiceKeyStore:
+        return ServiceKeyStore(self._connection)
 
     @cached_property
     def registrations(self) -> RegistrationStore:

@@ -6,7 +6,7 @@ import asyncpg
 
 from watchword.crypto import slot_of
 from watchword.storage.pool import Connection
-from watchword.users.model import Registration, User, UserState
+from watchword.users.model import ManagedUser, NewUser, User, UserState
 
 
 def user_of(row: asyncpg.Record) -> User:
@@ -20,6 +20,11 @@ def user_of(row: asyncpg.Record) -> User:
         state=UserState(row["state"]),
         auth_epoch=row["auth_epoch"],
     )
+
+
+def managed_user_of(row: asyncpg.Record) -> ManagedUser:
+    """Maps a row with the columns of users and its times."""
+    return ManagedUser(user_of(row), row["create_time"], row["update_time"])
 
 
 class UserStore:
@@ -50,6 +55,16 @@ class UserStore:
         row = await self._connection.fetchrow(self.GET, slot_of(user_id), user_id)
         return None if row is None else user_of(row)
 
+    GET_MANAGED = """
+        SELECT id, full_name, username, email, locale, state, auth_epoch, create_time, update_time
+        FROM users
+        WHERE slot = $1 AND id = $2
+    """
+
+    async def get_managed(self, user_id: UUID) -> ManagedUser | None:
+        row = await self._connection.fetchrow(self.GET_MANAGED, slot_of(user_id), user_id)
+        return None if row is None else managed_user_of(row)
+
     LOCK = """
         SELECT id, full_name, username, email, locale, state, auth_epoch
         FROM users
@@ -69,15 +84,15 @@ class UserStore:
         RETURNING id, full_name, username, email, locale, state, auth_epoch
     """
 
-    async def insert(self, registration: Registration) -> User:
+    async def insert(self, new: NewUser) -> User:
         row = await self._connection.fetchrow(
             self.INSERT,
-            slot_of(registration.user_id),
-            registration.user_id,
-            registration.full_name,
-            registration.username,
-            registration.email,
-            registration.locale,
+            slot_of(new.id),
+            new.id,
+            new.full_name,
+            new.username,
+            new.email,
+            new.locale,
         )
         assert row is not None  # INSERT without ON CONFLICT answers its row or raises
         return user_of(row)
@@ -93,6 +108,36 @@ class UserStore:
     async def set_state(self, user_id: UUID, state: UserState) -> bool:
         changed = await self._connection.fetchval(self.SET_STATE, slot_of(user_id), user_id, state)
         return changed is not None
+
+    # $1 slot, $2 id, $3 full name, $4 username, $5 locale
+    UPDATE_PROFILE = """
+        UPDATE users
+        SET full_name = $3, username = $4, locale = $5, update_time = now()
+        WHERE slot = $1 AND id = $2
+    """
+
+    async def update_profile(
+        self, user_id: UUID, *, full_name: str, username: str, locale: str | None
+    ) -> None:
+        await self._connection.execute(
+            self.UPDATE_PROFILE, slot_of(user_id), user_id, full_name, username, locale
+        )
+
+    # $1 username, $2 user id, $3 the present in microseconds. A hold that is over is nobody's.
+    TAKE_USERNAME = """
+        INSERT INTO identifiers AS held (kind, value, user_id)
+        VALUES ('username', $1, $2)
+        ON CONFLICT (kind, value) DO UPDATE
+        SET user_id = EXCLUDED.user_id, hold_subject_key = NULL, hold_expire_us = NULL
+        WHERE held.user_id IS NULL AND held.hold_expire_us <= $3::bigint
+        RETURNING user_id
+    """
+    PRESENT_US = "SELECT (extract(epoch FROM now()) * 1000000)::bigint"
+
+    async def take_username(self, username: str, *, user_id: UUID) -> bool:
+        present_us = await self._connection.fetchval(self.PRESENT_US)
+        taken = await self._connection.fetchval(self.TAKE_USERNAME, username, user_id, present_us)
+        return taken is not None
 
     SET_EMAIL = """
         UPDATE users

@@ -32,11 +32,14 @@ _SCOPES = {
     pb.REVOKE_SCOPE_OTHERS: RevokeScope.OTHERS,
     pb.REVOKE_SCOPE_ALL: RevokeScope.ALL,
 }
+_LOGIN, _VALIDATE = (Scope.LOGIN,), (Scope.VALIDATE,)
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["AuthService"].full_name
 
 
 class AuthService:
     """The RPCs over the use cases; the pipeline has seen to caller, decoding and deadline."""
+
+    name = SERVICE_NAME
 
     def __init__(self, ctx: LoginContext) -> None:
         self._ctx = ctx
@@ -44,37 +47,37 @@ class AuthService:
     def methods(self) -> list[Method]:
         """Returns the RPCs with the scope that each demands."""
         return [
-            Method("Register", Scope.LOGIN, pb.RegisterRequest, self.register),
-            Method("SendOtp", Scope.LOGIN, pb.SendOtpRequest, self.send_otp),
-            Method("VerifyOtp", Scope.LOGIN, pb.VerifyOtpRequest, self.verify_otp),
+            Method("Register", _LOGIN, pb.RegisterRequest, self.register),
+            Method("SendOtp", _LOGIN, pb.SendOtpRequest, self.send_otp),
+            Method("VerifyOtp", _LOGIN, pb.VerifyOtpRequest, self.verify_otp),
             Method(
                 "ValidateSession",
-                Scope.VALIDATE,
+                _VALIDATE,
                 pb.ValidateSessionRequest,
                 self.validate_session,
             ),
             Method(
                 "BatchValidateSessions",
-                Scope.VALIDATE,
+                _VALIDATE,
                 pb.BatchValidateSessionsRequest,
                 self.batch_validate_sessions,
             ),
-            Method("RefreshSession", Scope.LOGIN, pb.RefreshSessionRequest, self.refresh_session),
-            Method("Revoke", Scope.LOGIN, pb.RevokeRequest, self.revoke),
-            Method("ListSessions", Scope.LOGIN, pb.ListSessionsRequest, self.list_sessions),
+            Method("RefreshSession", _LOGIN, pb.RefreshSessionRequest, self.refresh_session),
+            Method("Revoke", _LOGIN, pb.RevokeRequest, self.revoke),
+            Method("ListSessions", _LOGIN, pb.ListSessionsRequest, self.list_sessions),
             Method(
                 "StartEmailChange",
-                Scope.LOGIN,
+                _LOGIN,
                 pb.StartEmailChangeRequest,
                 self.start_email_change,
             ),
             Method(
                 "ConfirmEmailChange",
-                Scope.LOGIN,
+                _LOGIN,
                 pb.ConfirmEmailChangeRequest,
                 self.confirm_email_change,
             ),
-            Method("GetRoles", Scope.VALIDATE, pb.GetRolesRequest, self.get_roles),
+            Method("GetRoles", _VALIDATE, pb.GetRolesRequest, self.get_roles),
         ]
 
     async def register(self, request: pb.RegisterRequest, caller: str) -> pb.RegisterResponse:

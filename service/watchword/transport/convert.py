@@ -4,12 +4,19 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from watchword.audit.model import StoredEvent
+from watchword.callers.model import ServiceKey
 from watchword.login.ports import LiveSession
 from watchword.otp.model import IssuedChallenge
-from watchword.roles.model import Grants
+from watchword.roles.model import Assignment, Grants, Role
 from watchword.sessions.model import ListedSession, Session
-from watchword.users.model import User
-from watchword_client._gen.watchword.v1 import auth_service_pb2, error_reason_pb2, resources_pb2
+from watchword.users.model import ManagedUser, User, UserState
+from watchword_client._gen.watchword.v1 import (
+    admin_service_pb2,
+    auth_service_pb2,
+    error_reason_pb2,
+    resources_pb2,
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS_OF_DAY = 86_400
@@ -85,4 +92,73 @@ def session_result(live: LiveSession | None) -> auth_service_pb2.SessionResult:
         return auth_service_pb2.SessionResult(error_reason=reason)
     return auth_service_pb2.SessionResult(
         session=session(live.session), user=user(live.user, live.grants)
+    )
+
+
+_STATES = {
+    UserState.ACTIVE: admin_service_pb2.USER_STATE_ACTIVE,
+    UserState.DISABLED: admin_service_pb2.USER_STATE_DISABLED,
+}
+
+
+def managed_user(managed: ManagedUser) -> admin_service_pb2.ManagedUser:
+    """Returns a user as an operator sees it."""
+    stored = managed.user
+    return admin_service_pb2.ManagedUser(
+        id=str(stored.id),
+        username=stored.username,
+        full_name=stored.full_name,
+        email=stored.email,
+        locale=stored.locale or "",
+        state=_STATES[stored.state],
+        create_time=timestamp(managed.create_time),
+        update_time=timestamp(managed.update_time),
+    )
+
+
+def assignment(held: Assignment) -> admin_service_pb2.RoleAssignment:
+    """Returns a role that somebody holds."""
+    return admin_service_pb2.RoleAssignment(
+        role=held.role,
+        create_time=timestamp(held.create_time),
+        expire_time=optional_timestamp(held.expire_time),
+        granted_by=held.granted_by or "",
+        reason=held.reason or "",
+    )
+
+
+def role(stored: Role) -> admin_service_pb2.Role:
+    """Returns a role with its permissions."""
+    return admin_service_pb2.Role(name=stored.name, permissions=stored.permissions)
+
+
+def service_key(stored: ServiceKey) -> admin_service_pb2.ServiceKey:
+    """Returns a key without its secret."""
+    return admin_service_pb2.ServiceKey(
+        id=str(stored.id),
+        name=stored.name,
+        scopes=sorted(stored.scopes),
+        create_time=timestamp(stored.create_time),
+        expire_time=optional_timestamp(stored.expire_time),
+        revoke_time=optional_timestamp(stored.revoke_time),
+        last_used_time=optional_timestamp(stored.last_used_time),
+        suspend_time=optional_timestamp(stored.suspend_time),
+    )
+
+
+def audit_event(stored: StoredEvent) -> admin_service_pb2.AuditEvent:
+    """Returns an event as it is stored."""
+    return admin_service_pb2.AuditEvent(
+        id=str(stored.id),
+        time=timestamp(stored.at),
+        action=stored.action,
+        outcome=stored.outcome,
+        actor=stored.actor or "",
+        user_id="" if stored.user_id is None else str(stored.user_id),
+        target_kind=stored.target_kind or "",
+        target_id=stored.target_id or "",
+        client_ip=stored.client_ip or "",
+        client_user_agent=stored.client_user_agent or "",
+        client_device_name=stored.client_device_name or "",
+        count=stored.count,
     )

@@ -38,6 +38,9 @@ CODES: dict[Reason, grpc.StatusCode] = {
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,
     Reason.RATE_LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.REAUTHENTICATION_NEEDED: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.ROLE_EXISTS: grpc.StatusCode.ALREADY_EXISTS,
+    Reason.ROLE_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Reason.SERVICE_KEY_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
 }
 
 INTERNAL_MESSAGE = "an internal error; the server's log has it under the request id"

@@ -33,6 +33,8 @@ from watchword.transport.errors import CODES, DETAILS_KEY, code_of, internal_sta
 DEFAULT_DEADLINE_SECONDS = 5.0
 # What a call may spend on the database: the rest is for the way back.
 DATABASE_BUDGET_SECONDS = 2.0
+# What works through many rows, a transaction at a time.
+BULK_SECONDS = 600.0
 ANSWER_MARGIN_SECONDS = 0.1
 
 _log = structlog.get_logger(__name__)
@@ -40,15 +42,16 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One RPC: its name, the scope that it demands, its request type, and what it does.
+    """One RPC: its name, the scopes of which it demands one, its request type, and what it does.
 
-    `call` gets the request and the name of the caller.
+    `call` gets the request and the name of the caller. A `bulk` one may use its whole deadline.
     """
 
     name: str
-    scope: Scope
+    scopes: Sequence[Scope]
     request: type[Message]
     call: Callable[[Any, str], Awaitable[Message]]
+    bulk: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,8 @@ class Pipeline:
         try:
             call.caller = caller = self._authenticate(method, asked.authorization)
             request = _decode(method, asked.body)
-            async with asyncio.timeout(database_budget_seconds(asked.time_left)):
+            most = BULK_SECONDS if method.bulk else DATABASE_BUDGET_SECONDS
+            async with asyncio.timeout(database_budget_seconds(asked.time_left, most)):
                 response = await method.call(request, caller)
             encoded = response.SerializeToString()
         except WatchwordError as error:
@@ -114,7 +118,7 @@ class Pipeline:
 
     def _authenticate(self, method: Method, authorization: Sequence[str | bytes]) -> str:
         try:
-            return self._callers.authenticate(authorization, scope=method.scope).name
+            return self._callers.authenticate(authorization, scopes=method.scopes).name
         except CallerError as error:
             self._refusals.note(
                 Event(
@@ -164,11 +168,13 @@ def _decode(method: Method, body: bytes) -> Message:
         raise RequestMalformed from None
 
 
-def database_budget_seconds(time_left: float | None) -> float:
+def database_budget_seconds(
+    time_left: float | None, most: float = DATABASE_BUDGET_SECONDS
+) -> float:
     """Returns what a call may spend on the database; None is a call without a deadline."""
     if time_left is None:
         time_left = DEFAULT_DEADLINE_SECONDS
-    return max(0.0, min(time_left - ANSWER_MARGIN_SECONDS, DATABASE_BUDGET_SECONDS))
+    return max(0.0, min(time_left - ANSWER_MARGIN_SECONDS, most))
 
 
 def was_cancelled() -> bool:

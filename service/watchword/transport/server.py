@@ -1,33 +1,68 @@
-"""The listener: AuthService, health and, where it is switched on, reflection."""
+"""What listens: a service, health and, where it is switched on, reflection."""
 
-import asyncio
 from datetime import timedelta
-from typing import Self
+from typing import Annotated, ClassVar, Protocol, Self
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from watchword.settings import Duration, Section, is_loopback
-from watchword.transport.auth_service import SERVICE_NAME, AuthService
-from watchword.transport.pipeline import Pipeline, generic_handler
+from watchword.transport.pipeline import Method, Pipeline, generic_handler
 
 BODY_MAX_BYTES = 64 * 1024
 METADATA_MAX_BYTES = 8 * 1024
-ADDRESS_SETTING = "WATCHWORD_API__ADDRESS"
 
 
-class ApiSettings(Section):
-    """Where AuthService listens."""
+def _check_address(address: str) -> str:
+    host, colon, port = address.rpartition(":")
+    if address.startswith("unix:"):
+        if not address.startswith("unix:/"):
+            raise ValueError("must be `unix:` and an absolute path")
+    elif not (host and colon and port.isdecimal() and int(port) < 65_536):
+        raise ValueError("must be `host:port` or `unix:/path`")
+    return address
 
-    address: str = Field(
-        "127.0.0.1:50051", description="`host:port` (port 0: a free one) or `unix:/path`"
-    )
+
+Address = Annotated[str, AfterValidator(_check_address)]
+_ADDRESS = "`host:port` (port 0: a free one) or `unix:/path`"
+
+
+class ListenerSettings(Section):
+    """Where a service listens; `section` is that of the variables' names."""
+
+    section: ClassVar[str]
+
+    address: Address = Field(description=_ADDRESS)
     reflection: bool = Field(False, description="server reflection, for grpcurl and `buf curl`")
     allow_plaintext: bool = Field(
         False, description="allow an address off loopback, which is plain text until there is TLS"
     )
+
+    @classmethod
+    def address_setting(cls) -> str:
+        """The variable that says where."""
+        return f"WATCHWORD_{cls.section}__ADDRESS"
+
+    @model_validator(mode="after")
+    def _check_plaintext(self) -> Self:
+        host = self.address.rpartition(":")[0]
+        if not (self.allow_plaintext or self.address.startswith("unix:") or is_loopback(host)):
+            raise ValueError(
+                "address is off loopback and would carry tokens in plain text; set "
+                f"WATCHWORD_{self.section}__ALLOW_PLAINTEXT=true where the network itself is "
+                "trusted"
+            )
+        return self
+
+
+class ApiSettings(ListenerSettings):
+    """Where AuthService listens."""
+
+    section = "API"
+
+    address: Address = Field("127.0.0.1:50051", description=_ADDRESS)
     shutdown_delay: Duration = Field(
         timedelta(0),
         le=timedelta(minutes=5),
@@ -39,26 +74,21 @@ class ApiSettings(Section):
         description="how long calls in flight may take to finish after that",
     )
 
-    @field_validator("address")
-    @classmethod
-    def _check_address(cls, address: str) -> str:
-        host, colon, port = address.rpartition(":")
-        if address.startswith("unix:"):
-            if not address.startswith("unix:/"):
-                raise ValueError("must be `unix:` and an absolute path")
-        elif not (host and colon and port.isdecimal() and int(port) < 65_536):
-            raise ValueError("must be `host:port` or `unix:/path`")
-        return address
 
-    @model_validator(mode="after")
-    def _check_plaintext(self) -> Self:
-        host = self.address.rpartition(":")[0]
-        if not (self.allow_plaintext or self.address.startswith("unix:") or is_loopback(host)):
-            raise ValueError(
-                "address is off loopback and would carry tokens in plain text; "
-                "set WATCHWORD_API__ALLOW_PLAINTEXT=true where the network itself is trusted"
-            )
-        return self
+class AdminSettings(ListenerSettings):
+    """Where AdminService listens; it belongs on a network that operators alone reach."""
+
+    section = "ADMIN"
+
+    address: Address = Field("127.0.0.1:50052", description=_ADDRESS)
+
+
+class Service(Protocol):
+    """One gRPC service: its full name and its RPCs."""
+
+    @property
+    def name(self) -> str: ...
+    def methods(self) -> list[Method]: ...
 
 
 class AddressTaken(Exception):
@@ -73,11 +103,14 @@ class AddressTaken(Exception):
         self.setting = setting
 
 
-class ApiServer:
-    """One gRPC server; NOT_SERVING until it is told otherwise."""
+class GrpcServer:
+    """One gRPC server of one service, with health and, where it is switched on, reflection;
+    NOT_SERVING until it is told otherwise.
+    """
 
-    def __init__(self, settings: ApiSettings, pipeline: Pipeline, service: AuthService) -> None:
+    def __init__(self, settings: ListenerSettings, pipeline: Pipeline, service: Service) -> None:
         self._settings = settings
+        self._name = service.name
         self._server = grpc.aio.server(
             options=[
                 # Two processes on one port would share its calls without anybody meaning it.
@@ -91,12 +124,12 @@ class ApiServer:
             ]
         )
         methods = {
-            method.name: pipeline.handler(SERVICE_NAME, method) for method in service.methods()
+            method.name: pipeline.handler(service.name, method) for method in service.methods()
         }
-        self._server.add_generic_rpc_handlers((generic_handler(SERVICE_NAME, methods),))
+        self._server.add_generic_rpc_handlers((generic_handler(service.name, methods),))
         # As the gate names them.
-        self.handlers = {f"{SERVICE_NAME}/{name}": handler for name, handler in methods.items()}
-        self.services = [SERVICE_NAME, health.SERVICE_NAME]
+        self.handlers = {f"{service.name}/{name}": handler for name, handler in methods.items()}
+        self.services = [service.name, health.SERVICE_NAME]
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.reflection:
@@ -115,8 +148,8 @@ class ApiServer:
         except RuntimeError:
             raise AddressTaken(
                 address,
-                setting=ADDRESS_SETTING,
-                hint=f"stop what listens there or set {ADDRESS_SETTING}",
+                setting=self._settings.address_setting(),
+                hint=f"stop what listens there or set {self._settings.address_setting()}",
             ) from None
         await self._server.start()
         return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
@@ -128,13 +161,12 @@ class ApiServer:
             if serving
             else health_pb2.HealthCheckResponse.NOT_SERVING
         )
-        for name in ("", SERVICE_NAME):
+        for name in ("", self._name):
             await self._health.set(name, status)
 
     async def leave(self) -> None:
-        """Answers NOT_SERVING for `shutdown_delay`."""
+        """Answers NOT_SERVING from now on."""
         await self._health.enter_graceful_shutdown()
-        await asyncio.sleep(self._settings.shutdown_delay.total_seconds())
 
     async def stop(self, grace_seconds: float) -> None:
         """Lets calls in flight finish for so long."""

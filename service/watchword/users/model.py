@@ -1,7 +1,7 @@
 """What a user and a registration are."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -40,6 +40,26 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
+class ManagedUser:
+    """A user as an operator sees it."""
+
+    user: User
+    create_time: datetime
+    update_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewUser:
+    """An account to be made without a registration."""
+
+    id: UUID
+    full_name: str
+    username: str
+    email: str
+    locale: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Registration:
     """What Register took down; `user_id` is the id of the account that it may become."""
 
@@ -50,6 +70,11 @@ class Registration:
     username: str
     email: str
     locale: str | None
+
+    @property
+    def account(self) -> NewUser:
+        """The account that it may become."""
+        return NewUser(self.user_id, self.full_name, self.username, self.email, self.locale)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,19 @@ A look-up returns None when there is nothing; an error means that storage failed
 method here, its SQL in storage/users.py, a test in tests/storage.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from watchword.users.model import EmailChange, Registration, User, UserState
+from watchword.users.model import (
+    EmailChange,
+    ManagedUser,
+    NewUser,
+    Registration,
+    User,
+    UserState,
+)
 
 
 class UserStore(Protocol):
@@ -22,6 +30,9 @@ class UserStore(Protocol):
 
     async def get(self, user_id: UUID) -> User | None:
         """Returns the user, whatever its state."""
+
+    async def get_managed(self, user_id: UUID) -> ManagedUser | None:
+        """Returns the same with its times."""
 
     async def lock(self, user_id: UUID) -> User | None:
         """The same; nobody else changes or locks the user until the transaction ends."""
@@ -41,14 +52,39 @@ class UserStore(Protocol):
     async def delete(self, user_id: UUID) -> None:
         """Deletes the user with sessions and roles."""
 
-    async def insert(self, registration: Registration) -> User:
-        """Makes the active user that the registration asks for, without its identifiers."""
+    async def insert(self, new: NewUser) -> User:
+        """Makes an active user, without its identifiers."""
+
+    async def update_profile(
+        self, user_id: UUID, *, full_name: str, username: str, locale: str | None
+    ) -> None:
+        """Gives the user another profile, identifiers apart."""
+
+    async def take_username(self, username: str, *, user_id: UUID) -> bool:
+        """Makes the username the user's; False when somebody owns or holds it."""
 
     async def claim_email(self, account_key: str, *, user_id: UUID) -> bool:
         """Makes the address the user's; False when it has an owner."""
 
     async def claim_username(self, username: str, *, user_id: UUID, subject_key: bytes) -> bool:
         """Turns the subject's hold on the username into ownership; False when it holds none."""
+
+
+class UserListStore(Protocol):
+    """Users page by page; `after` is the last one of the page before."""
+
+    async def list_users(
+        self, *, state: UserState | None, after: UUID | None, limit: int
+    ) -> Sequence[ManagedUser]:
+        """Returns users of this state, or of any."""
+
+    async def list_holders(
+        self, role: str, *, state: UserState | None, after: UUID | None, limit: int
+    ) -> Sequence[ManagedUser]:
+        """Returns users who hold the role at this moment, of this state or of any."""
+
+    async def end_holders(self, role: str, *, after: UUID | None, limit: int) -> Sequence[UUID]:
+        """Ends the sessions of users who hold the role; who that was, in the order of the pages."""
 
 
 class EmailChangeStore(Protocol):

@@ -122,10 +122,7 @@ def test_a_mistyped_name_is_recognised() -> None:
         "API__TLS_KEY_FILE",
         "API__TLS_CLIENT_CA_FILE",
         "API__TLS_CLIENT_AUTH",
-        "ADMIN__ADDRESS",
         "ADMIN__TLS_CERT_FILE",
-        "ADMIN__ALLOW_PLAINTEXT",
-        "ADMIN__REFLECTION",
         "METRICS__ADDRESS",
     ],
 )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.unit.crypto.test_crypto_tokens import mutants
 from watchword.crypto import DeviceTimes, KeyRing, KnownChange, KnownKind, new_user_id
-from watchword.transport.validation import TOKEN_MAX_BYTES
+from watchword.transport.fields import TOKEN_MAX_BYTES
 
 INDEX_KEY = b"\x03" * 32
 RING = KeyRing([(1, b"\x01" * 32)], INDEX_KEY)

@@ -77,11 +77,12 @@ def test_every_port_is_shifted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_highest_port_bounds_the_offset() -> None:
     """The last port that there is can be had; no offset leads beyond it or below the default."""
-    assert default_addresses(ephemeral=False, port_offset=15_484) == {
-        "API__ADDRESS": "127.0.0.1:65535"
+    assert default_addresses(ephemeral=False, port_offset=15_483) == {
+        "API__ADDRESS": "127.0.0.1:65534",
+        "ADMIN__ADDRESS": "127.0.0.1:65535",
     }
-    for offset in (15_485, -1):
-        with pytest.raises(ValueRejected, match="must be 0 to 15484: ports end at 65535"):
+    for offset in (15_484, -1):
+        with pytest.raises(ValueRejected, match="must be 0 to 15483: ports end at 65535"):
             default_addresses(ephemeral=False, port_offset=offset)
     with pytest.raises(ValueRejected, match="`--ephemeral` takes free ports"):
         default_addresses(ephemeral=True, port_offset=100)
