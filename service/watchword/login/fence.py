@@ -46,7 +46,16 @@ async def restore_fence(
         progress(slots.stop)
     fenced = Fenced(users, challenges)
     await database.run_tx(lambda tx: _told(tx, fenced))
+    await confirm_cluster(database)
     return fenced
+
+
+async def confirm_cluster(database: Database) -> bool:
+    """Has `doctor` take this cluster and its history for the right one; False if it can't be told.
+
+    By itself it is for a fail-over that has lost nothing.
+    """
+    return await database.run_statement(lambda tx: tx.fence.confirm_cluster())
 
 
 async def _told(tx: Tx, fenced: Fenced) -> None:

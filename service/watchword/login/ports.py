@@ -121,6 +121,12 @@ class FenceStore(Protocol):
     async def end_challenges(self, slot: int) -> int:
         """Ends the live challenges of a slot; how many there were."""
 
+    async def confirm_cluster(self) -> bool:
+        """Takes the cluster in which the database is for the right one; False if it can't be told.
+
+        It is for `run_statement`: a role that may not ask would spoil a transaction.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class KeyUse:
