@@ -3,9 +3,11 @@
 import base64
 import json
 
+from tests.e2e.pages import Page
 from tests.support.processes import Finished, run
-from tests.support.running import RunningApp
+from tests.support.running import RunningApp, running_app
 from watchword.crypto import random_key
+from watchword.keyring import parse_ring
 
 
 def entry(key_id: int) -> str:
@@ -73,3 +75,34 @@ async def test_it_needs_the_ring_and_the_database() -> None:
         assert (done.exit_code, done.stdout) == (2, "")
         assert missed in done.stderr
         assert "hint: " in done.stderr
+
+
+async def test_the_page_of_keys(app: RunningApp) -> None:
+    """Its command makes a key that goes behind those of a ring, and the status has its columns."""
+    make, show = Page("docs/key-rotation.md").blocks("sh")
+    (shown,) = Page("docs/key-rotation.md").blocks("text")
+    made = await run("-euc", make, program=["/bin/sh"])
+    assert (made.exit_code, made.stderr) == (0, "")
+    ours = app.config.secrets.keys.get_secret_value()
+    ring = f"{ours},{made.stdout.strip()}"
+    assert [key_id for key_id, _ in parse_ring(ring)] == [1, 2]
+    program, *command = show.split()
+    assert (program, command) == (".venv/bin/watchword", ["secrets", "status"])
+    done = await status(app, ring)
+    assert done.exit_code == 0
+    assert done.stdout.split("\n")[0].split() == shown.split("\n")[0].split()
+
+
+async def test_another_index_key(database_url: str) -> None:
+    """Accounts and sessions stay, as the page says of one that has leaked."""
+    async with running_app(database_url) as app:
+        before = await app.sign_in()
+        ring = app.config.secrets.keys.get_secret_value()
+    async with running_app(database_url, SECRETS__KEYS=ring) as app:
+        live = await app.client.validate_session(before.session_token)
+        assert live.session.id == before.session.id
+        challenge = (await app.client.send_otp(email="ada@example.com")).challenge
+        code = await app.mails.code_for("ada@example.com")
+        after = await app.client.verify_otp(challenge_id=challenge.id, code=code)
+        assert after.user.id == before.user.id
+        assert not after.first_sign_in
