@@ -43,11 +43,12 @@ def _missing(one: KeyStatus, share: str) -> Finding:
 
 
 def _signing(status: Sequence[KeyStatus]) -> Finding:
-    """A challenge lives for minutes: whose key it has signs now, or did until just now."""
+    """A challenge lives for minutes: its key signs now, or did until a roll-out just now."""
     others = [one.key_id for one in status[1:] if one.challenges]
     if others and not status[0].in_use:
         return ok(
             f"what is alive has keys of this ring; note: key {status[0].key_id} has signed nothing "
-            f"that is alive and key {others[0]} signs: another server has it first"
+            f"that is alive, and key {others[0]} has within minutes: another server may have it "
+            "first"
         )
     return ok("what is alive has keys of this ring")
