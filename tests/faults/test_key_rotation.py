@@ -121,7 +121,7 @@ async def test_the_ring_is_rolled_under_load(database_url: str) -> None:
     alive has it and not before, and the tokens of a key that has gone are refused, though their
     sessions are live.
 
-    1 rotation with 2 people at once, which takes less than 20 s on a machine of its own; with
+    1 rotation with 2 people at once, which takes less than 20 s unless the machine is busy; with
     WATCHWORD_TEST_FULL=1 10 rotations, from key to key, with 6 people. Seen to fail with the first
     roll-out left out, so that one server signs with a key that the other does not have (12 calls
     refused), and with the old key dropped while sessions had it (20 refused).
