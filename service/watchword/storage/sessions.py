@@ -60,11 +60,11 @@ class SessionStore:
     # $1 slot, $2 id, $3 verifier of the present secret, or of the one before while that is good.
     # The user is locked before the session, as everywhere. Whoever waited for the user and then
     # finds the session ended has raised the version for nothing, which costs a cache one refill at
-    # most. Whether the session is idle is not asked: it might be used
-    # again if the idle lifetime were raised.
+    # most. One below the epoch is dead for good; whether the session is idle is not asked: it might
+    # be used again if the idle lifetime were raised.
     REVOKE = """
         WITH owner AS (
-            SELECT s.user_id
+            SELECT s.user_id, s.epoch
             FROM sessions AS s
             WHERE s.slot = $1 AND s.id = $2
               AND (s.verifier = $3 OR s.previous_verifier = $3
@@ -74,7 +74,7 @@ class SessionStore:
             UPDATE users AS u
             SET version = u.version + 1
             FROM owner
-            WHERE u.slot = $1 AND u.id = owner.user_id
+            WHERE u.slot = $1 AND u.id = owner.user_id AND owner.epoch >= u.auth_epoch
             RETURNING u.id, u.auth_epoch, u.version
         )
         UPDATE sessions AS s
@@ -103,7 +103,7 @@ class SessionStore:
         SET revoke_time = now()
         FROM raised
         WHERE s.slot = $1 AND s.id = $2 AND s.user_id = raised.id
-          AND s.revoke_time IS NULL AND s.expire_time > now()
+          AND s.revoke_time IS NULL AND s.expire_time > now() AND s.epoch >= raised.auth_epoch
         RETURNING raised.id AS user_id, raised.auth_epoch, raised.version
     """
 
