@@ -68,6 +68,7 @@ _ALL = [
     Row("31, honest", "32 that lose answers and ask again", "signed out", 1_000, 0),
     Row("31, copied", "an older token, refreshed", "tokens that are good afterwards", 1_000, 0),
     Row("31, revoked", "a revoke among 32 refreshes", "tokens that are good afterwards", 1_000, 0),
+    Row("31, model", "32 callers who refresh and revoke", "not as the model says", 5_000, 0),
     Row("32", "SIGKILL of every server", "accepted or reset", 100, 0),
     Row("R7, same replica", "10 checks after a revoke under load", "accepted", 10_000, 0),
     Row(

@@ -91,9 +91,11 @@ async def revoke_session_of(database: Database, user_id: UUID, session_id: UUID)
 
 
 async def revoke_sessions_of(database: Database, user_id: UUID) -> int:
-    """Ends every session of a user who is there; how many were live."""
+    """Ends every session of a user; how many were live."""
 
     async def statements(tx: Tx) -> int:
+        if await tx.users.lock(user_id) is None:
+            return 0
         return await _told(tx, Action.REVOKE_ALL, await tx.sessions.revoke_all(user_id))
 
     return await database.run_tx(statements)

@@ -228,7 +228,7 @@ class SessionStore:
 
     async def revoke_all(self, user_id: UUID) -> EndedSessions:
         row = await self._connection.fetchrow(self.REVOKE_ALL, slot_of(user_id), user_id)
-        assert row is not None  # the user of a live session, by its foreign key
+        assert row is not None  # the user is locked
         return _ended_sessions(row)
 
     # Of each column an array, sorted by slot and id: $1 slot, $2 id, $3 when it was seen; $4 the
