@@ -111,9 +111,9 @@ class Answer:
 class Wire:
     """One channel to a server, with no more manners than a test gives it."""
 
-    def __init__(self, app: RunningApp, channel: grpc.aio.Channel) -> None:
+    def __init__(self, key: str, channel: grpc.aio.Channel) -> None:
         self._channel = channel
-        self.key = app.service_key(*Scope)
+        self.key = key
 
     async def call(
         self,
@@ -158,7 +158,7 @@ async def wire_to(app: RunningApp) -> AsyncIterator[Wire]:
     """A wire to a running app, with a connection of its own."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with grpc.aio.insecure_channel(app.app.api_address, options) as channel:
-        yield Wire(app, channel)
+        yield Wire(app.service_key(*Scope), channel)
 
 
 async def settled(app: RunningApp) -> None:
