@@ -213,7 +213,7 @@ async def test_everybody_is_signed_out(cached: RunningApp) -> None:
     assert (await cached.admin.revoke_sessions(everybody=True)).user_count == 0
     assert await live(cached, tokens) == [False, False]
     for token in tokens:
-        assert (await cached.client.revoke(token)).revoked_count in {0, 1}
+        assert (await cached.client.revoke(token)).revoked_count == 0
     assert not (await cached.admin.list_user_sessions(people[0].user.id)).sessions
     again = await signed_in_again(cached, mails=2)
     assert await live(cached, [again.session_token]) == [True]
