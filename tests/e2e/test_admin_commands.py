@@ -104,17 +104,18 @@ async def test_keys_are_made_and_revoked(server: RunningApp) -> None:
         )
         assert (listed["state"], listed["expires"]) == ("good", "")
         assert key["secret"] not in (await on(server, "keys list")).stdout
-        done = await on(server, f"keys revoke {key['id']}")
+        done = await on(server, f"keys revoke {key['id']} --yes")
         assert (done.exit_code, done.stdout) == (0, "revoked\n")
         await asyncio.sleep(SEEN_SECONDS)
         with pytest.raises(CallerRefused):
             await gateway.validate_session("ww_none")
-    again = await on(server, f"keys revoke {key['id']}")
+    again = await on(server, f"keys revoke {key['id']} --yes")
     assert again.stdout == "the key is revoked already\n"
     (listed,) = json.loads((await on(server, "keys list --json")).stdout)
     assert listed["state"] == "revoked"
     for command, code in (
-        (f"keys revoke {UNKNOWN}", 1),
+        (f"keys revoke {UNKNOWN} --yes", 1),
+        (f"keys revoke {UNKNOWN}", 2),
         ("keys revoke nothing", 2),
         (f"keys confirm {UNKNOWN}", 1),
     ):
