@@ -47,17 +47,22 @@ impl Callers {
 
     /// Takes the stored callers in place of those before, good until then.
     pub(crate) fn replace(&self, callers: HashMap<Digest, bool>, good_until: i64) {
+        let mut stored = self.stored.write().unwrap_or_else(PoisonError::into_inner);
         let callers = callers.into_iter().map(|(digest, may_validate)| {
-            let used = AtomicBool::new(false);
+            // A use that nobody was told of yet stays one.
+            let used = stored
+                .get_mut(&digest)
+                .is_some_and(|before| *before.used.get_mut());
+            let used = AtomicBool::new(used);
             (digest, Stored { may_validate, used })
         });
-        let mut stored = self.stored.write().unwrap_or_else(PoisonError::into_inner);
-        *stored = callers.collect();
+        let callers = callers.collect();
+        *stored = callers;
         // While nobody reads: who is in one reading is never taken by the time of another.
         self.good_until.store(good_until, Ordering::Release);
     }
 
-    /// Takes the keys of stored callers that a call came with since they were replaced.
+    /// Takes the keys of stored callers that a call came with since the last time.
     pub(crate) fn take_used(&self) -> Vec<Digest> {
         let stored = self.stored.read().unwrap_or_else(PoisonError::into_inner);
         let used = stored
@@ -94,13 +99,14 @@ mod tests {
         assert_eq!(Callers::new(HashMap::new()).may_validate(&STORED, 0), None);
     }
 
-    /// Each use is told once.
+    /// Each use is told once, and by the next reading, too.
     #[test]
     fn uses_are_taken() {
         let callers = callers();
         assert!(callers.take_used().is_empty());
         callers.may_validate(&STORED, 0);
         callers.may_validate(&CONFIGURED, 0);
+        callers.replace(HashMap::from([(STORED, false)]), 100);
         assert_eq!(callers.take_used(), [STORED]);
         assert!(callers.take_used().is_empty());
     }

@@ -106,7 +106,7 @@ class ServiceKeyReader:
         except (StorageUnavailable, Overloaded) as error:
             _log.warning("the use of service keys was not noted", error=type(error).__name__)
         else:
-            self._used.clear()
+            self._used.difference_update(used)
 
     def _report(self, problem: str | None) -> None:
         if problem != self._problem:
