@@ -78,7 +78,7 @@ races: build ## Race three servers at full size, resumable; appends to docs/proo
 mutants: build ## Show that the races catch seeded bugs; about 5 minutes
 	$(BIN)/python -m tests.mutants
 
-faults: build ## Kill the server 20 times and PostgreSQL 10 times under load; about 15 minutes
+faults: build ## Kill the server 20 times and PostgreSQL 10 times under load, roll keys; about 20 minutes
 	WATCHWORD_TEST_FULL=1 $(BIN)/python -m pytest -s tests/faults
 
 lint: build ## Check format, lint, types, layers and the contract; changes nothing

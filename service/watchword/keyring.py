@@ -38,6 +38,10 @@ class SecretsSettings(Section):
         _decode_key(key.get_secret_value())
         return key
 
+    def key_ids(self) -> list[int]:
+        """Returns the ids of the ring in its order: the first key signs."""
+        return [key_id for key_id, _ in parse_ring(self.keys.get_secret_value())]
+
     def key_ring(self) -> KeyRing:
         """Returns the keys, ready for use."""
         return KeyRing(

@@ -33,6 +33,7 @@ COMMANDS = (
     "config schema",
     "secrets",
     "secrets generate",
+    "secrets status",
     "users",
     "users show",
     "roles",

@@ -44,6 +44,8 @@ async def test_an_installation_in_order() -> None:
     assert (done.exit_code, done.stderr) == (0, ""), done
     *lines, summary = done.stdout.splitlines()
     assert all(line.startswith("ok  ") for line in lines), done.stdout
+    assert "ok       cluster: is the one that was confirmed" in lines
+    assert "ok       keys: what is alive has keys of this ring" in lines
     assert summary == f"{len(lines)} findings: 0 failures, 0 warnings"
     answer = json.loads(as_json.stdout)
     assert (as_json.exit_code, answer["ok"]) == (0, True)

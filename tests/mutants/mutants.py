@@ -12,6 +12,8 @@ BUDGETS = "tests/races/test_failure_budgets.py::"
 ORDERS = "tests/races/test_interleavings.py::"
 REPLAYS = "tests/races/test_replays.py::"
 RESTARTS = "tests/races/test_restarts.py::"
+COMMITS = "tests/races/test_faulty_commits.py::"
+MODEL = "tests/races/test_refresh_and_revoke_model.py::"
 LIMITS = "tests/races/test_limits.py::"
 REVOCATION = "tests/races/test_revocation.py::test_a_revoke_is_seen_in_time"
 ADDRESSES = "tests/rpc/test_email_change.py::"
@@ -327,6 +329,24 @@ ONE_CODE = Mutant(
     (f"{REPLAYS}test_a_code_is_good_for_its_own_challenge_alone",),
 )
 
+COMMIT_TAKEN_FOR_DONE = Mutant(
+    "lost COMMIT that is taken for done",
+    (Change("storage/transactions.py", "raise CommitOutcomeUnknown from error", "return"),),
+    (f"{COMMITS}test_every_answer_is_true_and_every_change_is_made_once",),
+)
+
+COUNTED_UNLOCKED = Mutant(
+    "sessions that are counted before their user is locked",
+    (
+        Change(
+            "login/revoke.py",
+            "    if await tx.users.lock(user_id) is None:\n        return None\n",
+            "",
+        ),
+    ),
+    (f"{MODEL}test_refreshes_and_revokes_are_as_the_model_says",),
+)
+
 FORGETS = Mutant(
     "server that forgets attempts as it starts",
     (
@@ -416,6 +436,8 @@ MUTANTS = (
     NO_ROW,
     EXPIRED,
     ONE_CODE,
+    COMMIT_TAKEN_FOR_DONE,
+    COUNTED_UNLOCKED,
     FORGETS,
     NOT_HERE,
     NOT_ELSEWHERE,

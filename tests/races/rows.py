@@ -63,10 +63,12 @@ _ALL = [
     Row("17 in an hour", "calls for one mailbox by 1,000 clients", "mails", 10_000, 5),
     Row("18", "6,000 calls at once on one key", "let through", 100, 15),
     Row("27", "a miss whose session is revoked after its read", "accepted afterwards", 10_000, 0),
+    Row("29", "steps of people whose commits fail", "not as answered or stored", 12_000, 0),
     Row("31, new tokens", "32 refreshes of one token at once", "tokens that follow it", 1_000, 1),
     Row("31, honest", "32 that lose answers and ask again", "signed out", 1_000, 0),
     Row("31, copied", "an older token, refreshed", "tokens that are good afterwards", 1_000, 0),
     Row("31, revoked", "a revoke among 32 refreshes", "tokens that are good afterwards", 1_000, 0),
+    Row("31, model", "32 callers who refresh and revoke", "not as the model says", 5_000, 0),
     Row("32", "SIGKILL of every server", "accepted or reset", 100, 0),
     Row("R7, same replica", "10 checks after a revoke under load", "accepted", 10_000, 0),
     Row(

@@ -17,13 +17,16 @@ AGAIN_SECONDS = 0.02
 
 
 async def stored_sessions(
-    environment: Mapping[str, str], database_url: str, count: int
+    environment: Mapping[str, str], database_url: str, count: int, *, users: int | None = None
 ) -> list[str]:
-    """Stores so many sessions, each with a user of its own, once a database; returns the tokens."""
+    """Stores so many sessions, once a database, and returns the tokens.
+
+    Each has a user of its own, or they go to so many users in turn.
+    """
     with tempfile.TemporaryDirectory(prefix="watchword-sessions-") as folder:
         file = Path(folder, "tokens")
         ready = {"env": environment, "database_url": database_url}
-        await make_sessions(ready, users=count, sessions=count, file=file)
+        await make_sessions(ready, users=users or count, sessions=count, file=file)
         return [line.split()[0] for line in file.read_text().splitlines()]
 
 

@@ -8,7 +8,14 @@ from datetime import UTC, datetime
 import grpc
 import pytest
 
-from tests.rpc.test_callers import MALFORMED, NEEDED, assert_denied, bearer, refused_credentials
+from tests.rpc.test_callers import (
+    MALFORMED,
+    NEEDED,
+    REFLECTION,
+    assert_denied,
+    bearer,
+    refused_credentials,
+)
 from tests.rpc.wire import (
     ADMIN_REQUESTS,
     ADMIN_SERVICE,
@@ -17,6 +24,7 @@ from tests.rpc.wire import (
     Wire,
     admin_wire_to,
 )
+from tests.support.health import SERVING, health_of, status
 from tests.support.running import RunningApp
 from watchword.callers.model import Scope
 
@@ -139,6 +147,15 @@ async def test_each_address_has_its_own_service(shared_wire: Wire, admin_wire: W
         for method in methods:
             answer = await wire.call(method, b"", service=service)
             assert answer.code is grpc.StatusCode.UNIMPLEMENTED, method
+
+
+async def test_nothing_else_is_at_the_address(shared_app: RunningApp, admin_wire: Wire) -> None:
+    """Health answers without a caller; reflection is off."""
+    async with health_of(shared_app.app.admin_address) as health:
+        for service in ("", ADMIN_SERVICE):
+            assert await status(health, service) == SERVING
+    answer = await admin_wire.call("ServerReflectionInfo", b"", service=REFLECTION)
+    assert answer.code is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_a_stored_key_is_named_in_the_audit(shared_app: RunningApp) -> None:

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 import pytest
 
 from tests.rpc.wire import Wire, wire_to
 from tests.support.running import RunningApp, running_app
+from watchword.audit.model import CLI
+from watchword.login.user_admin import revoke_session_of
 from watchword_client import SessionInvalid
 from watchword_client import auth_service_pb2 as pb
 
@@ -87,6 +90,26 @@ async def test_all_end_at_once(cached: RunningApp) -> None:
     assert await live(cached, [new]) == [True]
     with pytest.raises(SessionInvalid):
         await cached.client.refresh_session(tokens[0])
+
+
+async def test_what_all_has_ended_is_not_ended_again(cached: RunningApp) -> None:
+    """A dead token counts 0, by itself, by its id and by the operator, and leaves no event.
+
+    Seen to fail without the epoch in REVOKE and REVOKE_BY_ID.
+    """
+    sessions = await three_sessions(cached)
+    await cached.client.revoke(sessions[0].session_token, scope=ALL)
+    new = await signed_in_again(cached, mails=4)
+    before = await cached.sql("SELECT id FROM audit_events")
+    by_token = await cached.client.revoke(sessions[0].session_token)
+    by_id = await cached.client.revoke(new.session_token, session_id=sessions[1].session.id)
+    assert (by_token.revoked_count, by_token.change_token) == (0, "")
+    assert (by_id.revoked_count, by_id.change_token) == (0, "")
+    user_id, session_id = UUID(new.user.id), UUID(sessions[2].session.id)
+    ended = await revoke_session_of(cached.app.database, user_id, session_id, actor=CLI)
+    assert not ended.done
+    assert len(await cached.sql("SELECT id FROM audit_events")) == len(before)
+    assert await live(cached, [new.session_token]) == [True]
 
 
 async def test_one_by_its_id(cached: RunningApp) -> None:

@@ -7,6 +7,8 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from types import ModuleType
 from typing import TypeVar
 
 import grpc
@@ -15,6 +17,8 @@ import pytest
 from tests.support.running import RunningApp
 from watchword.callers.model import Scope
 from watchword_client import (
+    AdminClient,
+    AsyncAdminClient,
     AsyncClient,
     CallerRefused,
     Client,
@@ -24,6 +28,8 @@ from watchword_client import (
     Unavailable,
     UserNotFound,
     WatchwordError,
+    admin_calls,
+    admin_service_pb2,
     calls,
 )
 from watchword_client import auth_service_pb2 as pb
@@ -47,6 +53,12 @@ METHODS = (
 )
 
 
+ADMIN_METHODS = tuple(
+    re.sub(r"(?<!^)(?=[A-Z])", "_", rpc.name).lower()
+    for rpc in admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].methods
+)
+
+
 def client_of(app: RunningApp, *scopes: Scope) -> Client:
     """A client whose key holds these scopes."""
     return Client(app.app.api_address, service_key=app.service_key(*scopes))
@@ -57,16 +69,39 @@ async def in_thread(work: Callable[[], T]) -> T:
     return await asyncio.to_thread(work)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_both_clients_have_the_same_methods(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "made", "sync", "aio"),
+    [
+        *((name, calls, Client, AsyncClient) for name in METHODS),
+        *((name, admin_calls, AdminClient, AsyncAdminClient) for name in ADMIN_METHODS),
+    ],
+)
+def test_both_clients_have_the_same_methods(
+    name: str, made: ModuleType, sync: type, aio: type
+) -> None:
     """Parameters and words are those of the call, whichever client it is."""
-    made = getattr(calls, name)
-    for client in (Client, AsyncClient):
+    call = getattr(made, name)
+    for client in (sync, aio):
         method = getattr(client, name)
-        assert inspect.getdoc(method) == inspect.getdoc(made)
-        assert inspect.signature(method) == inspect.signature(made)
-    assert inspect.iscoroutinefunction(getattr(AsyncClient, name))
-    assert not inspect.iscoroutinefunction(getattr(Client, name))
+        assert inspect.getdoc(method) == inspect.getdoc(call)
+        assert inspect.signature(method) == inspect.signature(call)
+    assert inspect.iscoroutinefunction(getattr(aio, name))
+    assert not inspect.iscoroutinefunction(getattr(sync, name))
+
+
+async def test_administration_from_a_thread(app: RunningApp) -> None:
+    """The same answers and errors as of the asyncio client."""
+    key = app.service_key(Scope.USERS)
+    with AdminClient(app.app.admin_address, service_key=key) as admin:
+        made = await in_thread(
+            lambda: admin.create_user(full_name="Ada", username="ada", email="ada@example.com")
+        )
+        found = await in_thread(lambda: admin.get_user(username="ada"))
+        assert found.user == made.user
+        with pytest.raises(CallerRefused):
+            await in_thread(lambda: admin.create_role("editor"))
+    with pytest.raises(ValueError, match="no time zone"):
+        admin_calls.assign_role("id", "role", expire_time=datetime(2030, 1, 1))
 
 
 def test_no_call_is_left_out() -> None:

@@ -121,10 +121,10 @@ class Answer:
 class Wire:
     """One channel to a server, with no more manners than a test gives it."""
 
-    def __init__(self, app: RunningApp, channel: grpc.aio.Channel, service: str = SERVICE) -> None:
+    def __init__(self, key: str, channel: grpc.aio.Channel, service: str = SERVICE) -> None:
+        self.key = key
         self._channel = channel
         self._service = service
-        self.key = app.service_key(*Scope)
 
     async def call(
         self,
@@ -169,7 +169,7 @@ async def wire_to(app: RunningApp) -> AsyncIterator[Wire]:
     """A wire to a running app, with a connection of its own."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with grpc.aio.insecure_channel(app.app.api_address, options) as channel:
-        yield Wire(app, channel)
+        yield Wire(app.service_key(*Scope), channel)
 
 
 @asynccontextmanager
@@ -177,7 +177,7 @@ async def admin_wire_to(app: RunningApp) -> AsyncIterator[Wire]:
     """The same to its AdminService."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with grpc.aio.insecure_channel(app.app.admin_address, options) as channel:
-        yield Wire(app, channel, ADMIN_SERVICE)
+        yield Wire(app.service_key(*Scope), channel, ADMIN_SERVICE)
 
 
 async def settled(app: RunningApp) -> None:

@@ -1,4 +1,4 @@
-"""A proxy before PostgreSQL's socket that loses the connection at a chosen statement.
+"""A proxy before PostgreSQL's socket that loses the connection at a chosen statement, or at some.
 
 It reads the messages of the protocol (PostgreSQL, "Frontend/Backend Protocol"), so that it cuts
 exactly before the statement reaches the server, or exactly when the server has answered it.
@@ -6,7 +6,9 @@ exactly before the statement reaches the server, or exactly when the server has 
 
 import asyncio
 import contextlib
+import random
 from collections import Counter
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Self
@@ -29,7 +31,9 @@ class Cut(Enum):
 
 
 class CuttingProxy:
-    """Stands before the database of a URL; a context manager. Cuts once for each `arm`."""
+    """Stands before the database of a URL; a context manager. Cuts once for each `arm`, and a share
+    of what `cut_some` names.
+    """
 
     def __init__(self, database_url: str) -> None:
         parts = urlsplit(database_url)
@@ -40,8 +44,13 @@ class CuttingProxy:
         self._links: set[asyncio.Task[None]] = set()
         self._armed: tuple[str, Cut] | None = None
         self._cut_done = asyncio.Event()
+        self._often: tuple[Sequence[str], float, random.Random] = ((), 0.0, random.Random(0))
         self.round_trips = 0
         self.seen: Counter[str] = Counter()
+        # How many statements `cut_some` has let pass and cut, and the SQLSTATEs of the server.
+        self.passed = 0
+        self.cuts: Counter[Cut] = Counter()
+        self.errors: Counter[str] = Counter()
 
     @property
     def url(self) -> str:
@@ -53,6 +62,10 @@ class CuttingProxy:
         """Cuts at the next statement that holds this text."""
         self._armed = (text, cut)
         self._cut_done.clear()
+
+    def cut_some(self, texts: Sequence[str], *, share: float, chance: random.Random) -> None:
+        """Cuts this share of the statements that hold one of these texts, before or after."""
+        self._often = (texts, share, chance)
 
     @property
     def has_cut(self) -> bool:
@@ -93,10 +106,21 @@ class CuttingProxy:
         """Notes a statement that is about to be forwarded; whether and when to cut it."""
         self.seen[text] += 1
         if self._armed is None or self._armed[0] not in text:
-            return None
+            return self._take_one_of_many(text)
         cut = self._armed[1]
         self._armed = None
         self._cut_done.set()
+        return cut
+
+    def _take_one_of_many(self, text: str) -> Cut | None:
+        texts, share, chance = self._often
+        if not any(part in text for part in texts):
+            return None
+        if chance.random() >= share:
+            self.passed += 1
+            return None
+        cut = chance.choice(list(Cut))
+        self.cuts[cut] += 1
         return cut
 
 
@@ -150,7 +174,10 @@ class _Link:
 
     async def _from_server(self, reader: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
         while True:
-            kind, message, _ = await _message(reader)
+            kind, message, body = await _message(reader)
+            if kind == b"E":
+                (state,) = [field[1:] for field in body.split(b"\0") if field[:1] == b"C"]
+                self._proxy.errors[state.decode()] += 1
             if not self._swallow:
                 to.write(message)
                 await to.drain()

@@ -63,14 +63,15 @@ def field(name: str, value: str) -> bytes:
 
 def _string(text: str) -> bytes:
     """Writes a string without Huffman's code (RFC 7541, 5.1 and 5.2)."""
-    length, prefix = len(text), b""
+    encoded = text.encode()
+    length, prefix = len(encoded), b""
     if length < 127:
-        return bytes((length,)) + text.encode()
+        return bytes((length,)) + encoded
     prefix, length = b"\x7f", length - 127
     while length > 127:
         prefix += bytes((length & 127 | 128,))
         length >>= 7
-    return prefix + bytes((length,)) + text.encode()
+    return prefix + bytes((length,)) + encoded
 
 
 def split_headers(stream: int, block: bytes, *, flags: int = END_HEADERS | END_STREAM) -> bytes:

@@ -60,7 +60,7 @@ def caller_name(text: str) -> str:
     if not NAME.fullmatch(text):
         raise ValueRejected("must be 1 to 64 of `a-z 0-9 . _ -`, the first a letter or a digit")
     if text in RESERVED_NAMES:
-        raise ValueRejected(f"`{text}` is reserved; choose another name")
+        raise ValueRejected("is reserved; choose another name")
     return text
 
 

@@ -10,7 +10,16 @@ import typer
 from watchword.audit.model import CLI
 from watchword.callers.model import ServiceKey
 from watchword.callers.registry import caller_name, parse_scopes
-from watchword.cli.output import Json, errors_told, fail, lifetime_of, on_database, show, show_rows
+from watchword.cli.output import (
+    Json,
+    confirm,
+    errors_told,
+    fail,
+    lifetime_of,
+    on_database,
+    show,
+    show_rows,
+)
 from watchword.config import load_secrets
 from watchword.login.key_admin import (
     confirm_service_key,
@@ -77,9 +86,12 @@ def keys_list(as_json: Json = False) -> None:
 
 
 @app.command("revoke")
-def keys_revoke(key: KeyArgument) -> None:
-    """End a key; no server takes it a second later."""
+def keys_revoke(
+    key: KeyArgument, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+) -> None:
+    """End a key for good; no server takes it a second later."""
     key_id = _key_id(key)
+    confirm("revoke this key for good?", yes=yes)
     revoked = on_database(lambda database: revoke_service_key(database, key_id, actor=CLI))
     print("revoked" if revoked.done else "the key is revoked already")
 

@@ -44,6 +44,7 @@ from watchword.transport.server import AddressTaken
 PIPE_WIDTH = 100_000
 LIFETIME_MAX = timedelta(days=3650)
 T = TypeVar("T")
+Cell = str | int | list[str] | None
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON value on stdout.")]
 UserArgument = Annotated[str, typer.Argument(metavar="USER", help="An id, username or address.")]
@@ -121,9 +122,7 @@ def show(values: dict[str, Any], *, as_json: bool) -> None:
     _print(table)
 
 
-def show_rows(
-    columns: Sequence[str], rows: Iterable[Sequence[str | list[str]]], *, as_json: bool
-) -> None:
+def show_rows(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, as_json: bool) -> None:
     """Prints a listing, a line a row, or as one JSON array of objects."""
     if as_json:
         objects = [dict(zip(columns, row, strict=True)) for row in rows]
@@ -144,6 +143,8 @@ def _print(table: Table) -> None:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     text = ", ".join(value) if isinstance(value, list) else value
     return "-" if text in (None, "") else str(text)
 

@@ -4,10 +4,18 @@ import asyncio
 from collections.abc import Mapping
 from functools import partial
 
-from watchword.config import REQUIRED_BY_SERVE, ConfigError, load_config, load_database_settings
+from watchword.config import (
+    REQUIRED_BY_SERVE,
+    ConfigError,
+    load_config,
+    load_database_settings,
+    load_secrets,
+    load_session_policy,
+)
 from watchword.doctor import environment
-from watchword.doctor.database import examine_database
+from watchword.doctor.database import DatabaseCheck, examine_database
 from watchword.doctor.findings import Check, Finding, run_check
+from watchword.doctor.keys import keys
 from watchword.doctor.mail import sender
 
 
@@ -46,4 +54,13 @@ async def _database(environ: Mapping[str, str]) -> list[Finding]:
         settings = load_database_settings(environ)
     except ConfigError:
         return []  # the check `configuration` tells
-    return await examine_database(settings)
+    return await examine_database(settings, keys=_keys(environ))
+
+
+def _keys(environ: Mapping[str, str]) -> DatabaseCheck | None:
+    try:
+        ring = load_secrets(environ).key_ids()
+        idle_lifetime = load_session_policy(environ).idle_lifetime
+    except ConfigError:
+        return None  # the check `configuration` tells
+    return partial(keys, ring=ring, idle_lifetime=idle_lifetime)

@@ -9,6 +9,7 @@ from typing import Final
 
 import asyncpg
 
+from watchword.doctor.cluster import cluster
 from watchword.doctor.findings import Finding, Level, failure, ok, run_check, warning
 from watchword.storage.inspection import Inspection, inspect
 from watchword.storage.migrate import MigrationError
@@ -23,14 +24,19 @@ DROPPED_WITHIN: Final = timedelta(hours=1)
 DatabaseCheck = Callable[[Inspection], Awaitable[Sequence[Finding]]]
 
 
-async def examine_database(settings: DatabaseSettings) -> list[Finding]:
-    """Every check of the database; when it cannot be reached, that alone."""
+async def examine_database(
+    settings: DatabaseSettings, *, keys: DatabaseCheck | None = None
+) -> list[Finding]:
+    """Every check of the database; when it cannot be reached, that alone.
+
+    `keys` looks at it by the environment's key ring; it is left out where that is not there.
+    """
     found: list[Finding] = []
 
     async def connected() -> Sequence[Finding]:
         try:
             async with inspect(settings) as inspection:
-                found.extend(await _examine(inspection, settings))
+                found.extend(await _examine(inspection, settings, keys))
         except (
             OSError,
             TimeoutError,
@@ -49,7 +55,9 @@ async def examine_database(settings: DatabaseSettings) -> list[Finding]:
     return [*await run_check("database", connected), *found]
 
 
-async def _examine(inspection: Inspection, settings: DatabaseSettings) -> list[Finding]:
+async def _examine(
+    inspection: Inspection, settings: DatabaseSettings, keys: DatabaseCheck | None
+) -> list[Finding]:
     checks: dict[str, DatabaseCheck] = {
         "database": partial(server, settings=settings),
         "durability": durability,
@@ -57,6 +65,8 @@ async def _examine(inspection: Inspection, settings: DatabaseSettings) -> list[F
         "clock": clock,
         "schema": schema,
         "privileges": privileges,
+        "cluster": cluster,
+        **({} if keys is None else {"keys": keys}),
         "outbox": outbox,
         "code level": code_level,
     }

@@ -46,7 +46,16 @@ async def restore_fence(
         challenges += await database.run_tx(statements)
         progress(slots.stop)
     await database.run_tx(lambda tx: tx.audit.put(auditing.fenced(challenges=challenges)))
+    await confirm_cluster(database)
     return Fenced(challenges, suspended)
+
+
+async def confirm_cluster(database: Database) -> bool:
+    """Has `doctor` take this cluster and its history for the right one; False if it can't be told.
+
+    By itself it is for a fail-over that has lost nothing.
+    """
+    return await database.run_statement(lambda tx: tx.fence.confirm_cluster())
 
 
 async def _end_sessions_and_keys(tx: Tx) -> int:

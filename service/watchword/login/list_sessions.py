@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from watchword.errors import RequestInvalid, SessionInvalid, Violation
+from watchword.errors import SessionInvalid
 from watchword.login.context import LoginContext
+from watchword.login.pages import cursor_of, listing_of, page_of
 from watchword.login.ports import Tx
 from watchword.login.sessions import presented_session
 from watchword.sessions.model import ListedSession, Session
@@ -35,33 +36,21 @@ async def list_sessions(
         session = await presented_session(ctx, tx, presented)
         if session is None:
             raise SessionInvalid
+        cursor = cursor_of(ctx.keys, _listing(session), page_token)
         # One more, which tells whether there is another page.
         listed = await tx.sessions.list_live(
             session.user_id,
-            before=_before(ctx, session.user_id, page_token),
+            before=None if cursor is None else UUID(bytes=cursor),
             limit=page_size + 1,
             idle_lifetime=ctx.sessions.idle_lifetime,
         )
         return session, listed
 
     session, listed = await ctx.database.run_tx(statements)
-    page = listed[:page_size]
-    following = ""
-    if len(listed) > page_size:
-        cursor = page[-1].session.id.bytes
-        following = ctx.keys.mint_page_token(_listing(session.user_id), cursor)
-    return SessionPage(page, session.id, following)
+    cursors = [one.session.id.bytes for one in listed]
+    page = page_of(ctx.keys, _listing(session), listed, cursors, page_size=page_size)
+    return SessionPage(page.items, session.id, page.next_page_token)
 
 
-def _before(ctx: LoginContext, user_id: UUID, page_token: str) -> UUID | None:
-    if not page_token:
-        return None
-    cursor = ctx.keys.parse_page_token(_listing(user_id), page_token)
-    if cursor is None:
-        what = "must be a `next_page_token` of this list"
-        raise RequestInvalid([Violation("page_token", what)])
-    return UUID(bytes=cursor)
-
-
-def _listing(user_id: UUID) -> bytes:
-    return b"ListSessions" + user_id.bytes
+def _listing(session: Session) -> bytes:
+    return listing_of("ListSessions", session.user_id)

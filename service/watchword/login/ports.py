@@ -122,6 +122,32 @@ class FenceStore(Protocol):
     async def end_challenges(self, slot: int) -> int:
         """Ends the live challenges of a slot; how many there were."""
 
+    async def confirm_cluster(self) -> bool:
+        """Takes the cluster in which the database is for the right one; False if it can't be told.
+
+        It is for `run_statement`: a role that may not ask would spoil a transaction.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """How many live sessions have a good token by this key, how many live challenges a code.
+
+    After a refresh a session may have two good tokens, by two keys.
+    """
+
+    key_id: int
+    sessions: int
+    challenges: int
+    last_end_time: datetime
+
+
+class KeyUseStore(Protocol):
+    """What the keys of the ring are still needed for."""
+
+    async def in_slots(self, slots: Sequence[int], *, idle_lifetime: timedelta) -> Sequence[KeyUse]:
+        """Returns each key that something alive in these slots has."""
+
 
 # Milliseconds of work: a sign-in may have to wait for as much on a busy database.
 PURGE_BATCH = 100
@@ -205,6 +231,8 @@ class Tx(Protocol):
     def rotations(self) -> RotationStore: ...
     @property
     def fence(self) -> FenceStore: ...
+    @property
+    def key_use(self) -> KeyUseStore: ...
     @property
     def live_sessions(self) -> LiveSessionStore: ...
     @property

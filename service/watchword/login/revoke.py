@@ -86,6 +86,9 @@ async def _end(
     if target is RevokeScope.OTHERS:
         others = await tx.sessions.revoke_others(user_id, spared=session.id)
         return _many(Action.REVOKE_OTHERS, others, caller)
+    # Locked before they are counted: whoever was faster has ended some of them, or the user.
+    if await tx.users.lock(user_id) is None:
+        return None
     return _many(Action.REVOKE_ALL, await tx.sessions.revoke_all(user_id), caller)
 
 

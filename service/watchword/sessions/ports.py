@@ -42,7 +42,7 @@ class SessionStore(Protocol):
         """
 
     async def revoke_all(self, user_id: UUID) -> EndedSessions:
-        """Raises the user's epoch, below which all sessions are dead."""
+        """Raises the epoch of a user, who is locked; below it all sessions are dead."""
 
     async def note_seen(self, seen: Mapping[UUID, datetime], *, period: timedelta) -> None:
         """Stores when live sessions were last seen, unless what is stored is a period younger."""

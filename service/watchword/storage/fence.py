@@ -1,5 +1,6 @@
 """What `restore-fence` ends, one slot after the other."""
 
+from watchword.storage.cluster import confirm_cluster
 from watchword.storage.pool import Connection
 
 
@@ -30,3 +31,6 @@ class FenceStore:
     async def end_challenges(self, slot: int) -> int:
         ended: int = await self._connection.fetchval(self.END_CHALLENGES, slot)
         return ended
+
+    async def confirm_cluster(self) -> bool:
+        return await confirm_cluster(self._connection)

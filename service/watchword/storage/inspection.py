@@ -4,11 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
+from watchword.login.ports import KeyUse
 from watchword.otp.level import CodeLevel
+from watchword.storage.cluster import (
+    Cluster,
+    ConfirmedCluster,
+    confirmed_cluster,
+    present_cluster,
+)
+from watchword.storage.key_use import KeyUseStore
 from watchword.storage.migrate import known_migrations, pending_migrations
 from watchword.storage.pool import DatabaseSettings
 
@@ -140,6 +148,18 @@ class Inspection:
         """What the role may not do, like `DELETE on users`; the schema has to be there."""
         rows = await self._connection.fetch(self.MISSING_PRIVILEGES, TABLES, PRIVILEGES)
         return [f"{row['privilege']} on {row['name']}" for row in rows]
+
+    async def cluster(self) -> Cluster | None:
+        """Returns where the database is; None when this role may not ask."""
+        return await present_cluster(self._connection)
+
+    async def confirmed_cluster(self) -> ConfirmedCluster | None:
+        """Returns where it was last confirmed to be, if ever."""
+        return await confirmed_cluster(self._connection)
+
+    async def key_use(self, slots: Sequence[int], *, idle_lifetime: timedelta) -> Sequence[KeyUse]:
+        """Returns which keys something alive in these slots has."""
+        return await KeyUseStore(self._connection).in_slots(slots, idle_lifetime=idle_lifetime)
 
     # sql-rules: all slots (how the whole queue is)
     # $1 before when a mail that still waits is late, $2 since when dropped ones count

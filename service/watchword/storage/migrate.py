@@ -14,6 +14,7 @@ from importlib import resources
 
 import asyncpg
 
+from watchword.storage.cluster import record_cluster
 from watchword.storage.pool import Connection
 
 # "watchword" in ASCII, cut to 63 bits: the key of the advisory lock.
@@ -21,6 +22,8 @@ _LOCK_KEY = int.from_bytes(b"watchwor") & 0x7FFF_FFFF_FFFF_FFFF
 _LOCK_POLL_SECONDS = 0.2
 CONNECT_TIMEOUT_SECONDS = 10.0
 _LOCK_WAIT_SECONDS = 60.0
+# The one that makes room for the cluster.
+_CLUSTER_VERSION = 15
 _FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 
 
@@ -113,7 +116,8 @@ async def migrate(url: str) -> Sequence[Migration]:
     """Applies what is pending, each file in a transaction of its own, and returns it.
 
     Several may be started at once: one works, the others wait up to a minute and find nothing left.
-    Raises MigrationError, also for a database that cannot be reached.
+    In which cluster the database is, is recorded as soon as there is room for it. Raises
+    MigrationError, also for a database that cannot be reached.
     """
     connection = await _connect(url)
     try:
@@ -126,6 +130,8 @@ async def migrate(url: str) -> Sequence[Migration]:
                     await connection.execute(
                         RECORD, migration.version, migration.name, migration.sha256
                     )
+            if _CLUSTER_VERSION in {migration.version for migration in known_migrations()}:
+                await record_cluster(connection)
             return pending
     finally:
         await connection.close(timeout=5)

@@ -54,8 +54,8 @@ class RotationStore:
             RETURNING u.id, u.auth_epoch, u.version
         )
         UPDATE sessions AS s
-        SET previous_verifier = s.verifier, previous_end_time = NULL, verifier = $5, key_id = $6,
-            generation = s.generation + 1, last_seen_time = now(),
+        SET previous_verifier = s.verifier, previous_key_id = s.key_id, previous_end_time = NULL,
+            verifier = $5, key_id = $6, generation = s.generation + 1, last_seen_time = now(),
             client_ip = COALESCE($7, s.client_ip),
             client_user_agent = COALESCE($8, s.client_user_agent),
             client_device_name = COALESCE($9, s.client_device_name)

@@ -61,21 +61,23 @@ class SessionStore:
     # $1 slot, $2 id, $3 verifier of the present secret, or of the one before while that is good.
     # The user is locked before the session, as everywhere. Whoever waited for the user and then
     # finds the session ended has raised the version for nothing, which costs a cache one refill at
-    # most. Whether the session is idle is not asked: it might be used
-    # again if the idle lifetime were raised.
+    # most. One below the epoch is dead for good; whether the session is idle is not asked: it might
+    # be used again if the idle lifetime were raised.
     REVOKE = """
         WITH owner AS (
-            SELECT s.user_id
+            SELECT s.user_id, s.epoch
             FROM sessions AS s
+            JOIN installation AS i ON i.id = 1
             WHERE s.slot = $1 AND s.id = $2
               AND (s.verifier = $3 OR s.previous_verifier = $3
                    AND COALESCE(s.previous_end_time > now(), true))
               AND s.revoke_time IS NULL AND s.expire_time > now()
+              AND s.installation_epoch >= i.epoch
         ), raised AS (
             UPDATE users AS u
             SET version = u.version + 1
             FROM owner
-            WHERE u.slot = $1 AND u.id = owner.user_id
+            WHERE u.slot = $1 AND u.id = owner.user_id AND owner.epoch >= u.auth_epoch
             RETURNING u.id, u.auth_epoch, u.version
         )
         UPDATE sessions AS s
@@ -103,8 +105,10 @@ class SessionStore:
         UPDATE sessions AS s
         SET revoke_time = now()
         FROM raised
+        JOIN installation AS i ON i.id = 1
         WHERE s.slot = $1 AND s.id = $2 AND s.user_id = raised.id
-          AND s.revoke_time IS NULL AND s.expire_time > now()
+          AND s.revoke_time IS NULL AND s.expire_time > now() AND s.epoch >= raised.auth_epoch
+          AND s.installation_epoch >= i.epoch
         RETURNING raised.id AS user_id, raised.auth_epoch, raised.version
     """
 
@@ -238,7 +242,7 @@ class SessionStore:
 
     async def revoke_all(self, user_id: UUID) -> EndedSessions:
         row = await self._connection.fetchrow(self.REVOKE_ALL, slot_of(user_id), user_id)
-        assert row is not None  # the user of a live session, by its foreign key
+        assert row is not None  # the user is locked
         return _ended_sessions(row)
 
     # Of each column an array, sorted by slot and id: $1 slot, $2 id, $3 when it was seen; $4 the

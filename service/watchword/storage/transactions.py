@@ -26,6 +26,7 @@ from watchword.storage.device_attempts import DeviceAttemptStore
 from watchword.storage.email_changes import EmailChangeStore
 from watchword.storage.fence import FenceStore
 from watchword.storage.installation import InstallationStore
+from watchword.storage.key_use import KeyUseStore
 from watchword.storage.limits import LimitStore
 from watchword.storage.live_sessions import LiveSessionStore
 from watchword.storage.otp import ChallengeStore
@@ -133,6 +134,10 @@ class PgTx:
     @cached_property
     def fence(self) -> FenceStore:
         return FenceStore(self._connection)
+
+    @cached_property
+    def key_use(self) -> KeyUseStore:
+        return KeyUseStore(self._connection)
 
     @cached_property
     def rotations(self) -> RotationStore:

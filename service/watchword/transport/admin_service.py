@@ -292,6 +292,7 @@ class AdminService:
     ) -> pb.RevokeServiceKeyResponse:
         key_id = check(request)["service_key_id"]
         mutation = await key_admin.revoke_service_key(self._database, key_id, actor=caller)
+        await self._ctx.callers_changed()
         return pb.RevokeServiceKeyResponse(change_token=self._told(mutation))
 
     async def list_audit_events(

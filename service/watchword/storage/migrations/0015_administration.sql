@@ -23,3 +23,5 @@ CREATE TABLE service_keys (
 -- For ListUsers by state and by role.
 CREATE INDEX users_disabled ON users (slot, id) WHERE state = 'disabled';
 CREATE INDEX user_roles_role ON user_roles (role, slot, user_id);
+-- For ListAuditEvents of one user, who may have few events among many of the slot.
+CREATE INDEX audit_events_user ON audit_events (slot, user_id, at, id) WHERE user_id IS NOT NULL;
