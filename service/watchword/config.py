@@ -72,7 +72,7 @@ class CallersSettings(Section):
     """Who may call."""
 
     keys: SecretStr = Field(
-        SecretStr(""), description="`name:scope+scope:wwk_...[,...]`; no key, no caller"
+        SecretStr(""), description="`name:scope+scope:wwk_...[,...]`; more are in the database"
     )
 
     @field_validator("keys")

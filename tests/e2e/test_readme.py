@@ -26,14 +26,15 @@ async def test_the_first_call_answers_what_the_page_shows() -> None:
 
 
 async def test_the_commands_for_people_in_charge() -> None:
-    """Each of them works beside a running server."""
-    (block,) = README.blocks("sh", holding="audit list")
+    """Each of the five works beside a running server."""
+    (block,) = README.blocks("sh", holding="users create")
+    assert len(block.splitlines()) == 5
     async with watchword("dev", "--ephemeral") as process:
-        url = process.ready["database_url"]
-        told = await shell(block, process, WATCHWORD_DATABASE__URL=url)
+        told = await shell(block, process, **process.ready["env"])
+    assert "created `ada`" in told
+    assert "demo@example.com" in told
     assert "assigned `editor`" in told
-    assert "disabled, 0 sessions ended" in told
-    assert "disable_user" in told
+    assert "wwk_" in told
 
 
 def test_the_client_example_uses_names_that_exist() -> None:

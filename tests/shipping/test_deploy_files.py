@@ -21,6 +21,8 @@ from watchword.storage.pool import CLOSE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 UNITS = ("watchword.service", "watchword-migrate.service")
+# Where nobody but an operator on the machine, in the container or in the pod comes.
+ADMIN = "127.0.0.1:50052"
 # What comes after the calls: mails under way (jobs/mail_dispatcher.py), the pool (storage/pool.py).
 CLOSING = timedelta(seconds=DRAIN_SECONDS + CLOSE_SECONDS)
 SECRETS = {
@@ -83,7 +85,7 @@ def unit(name: str) -> list[tuple[str, str]]:
 def test_compose_starts_a_server_that_accepts_its_environment(compose: dict[str, Any]) -> None:
     """With the lines of `secrets generate` the server's variables are known and complete."""
     config = configured(generate_secrets() | compose["watchword"]["environment"])
-    assert config.api.address == "0.0.0.0:50051"
+    assert (config.api.address, config.admin.address) == ("0.0.0.0:50051", ADMIN)
     assert compose["migrate"]["environment"].items() <= compose["watchword"]["environment"].items()
 
 
@@ -173,6 +175,7 @@ def test_kubernetes_starts_a_server_that_accepts_its_environment(
         for variable in container["env"]
     }
     config = configured(environ)
+    assert config.admin.address == ADMIN
     needed = config.api.shutdown_delay + config.api.drain_timeout + CLOSING
     assert timedelta(seconds=pod["terminationGracePeriodSeconds"]) > needed
     port = int(config.api.address.rpartition(":")[2])
@@ -209,6 +212,7 @@ def test_the_unit_starts_a_server_that_accepts_its_environment(secret_files: Pat
     example = (ROOT / "deploy/watchword.env").read_text()
     environ |= dict(re.findall(r'^(\w+)="?(.*?)"?$', example, re.MULTILINE))
     config = configured(environ)
+    assert config.admin.address == ADMIN
     stopping = parse_duration(dict(settings)["TimeoutStopSec"] + "s")
     assert stopping > config.api.shutdown_delay + config.api.drain_timeout + CLOSING
 

@@ -38,7 +38,7 @@ class DatabaseSettings(Section):
 
     url: SecretStr = Field(description="libpq URL; off loopback `sslmode=verify-full` is demanded")
     pool_size: int = Field(
-        10, ge=1, le=1000, description="connections of this process; its health takes one more"
+        10, ge=1, le=1000, description="connections of this process; it takes up to three more"
     )
     allow_plaintext: bool = Field(
         False, description="allow a database off loopback without a verified certificate"

@@ -34,6 +34,9 @@ def test_the_least_environment_has_usable_defaults() -> None:
     assert config.api.address == "127.0.0.1:50051"
     assert not config.api.reflection
     assert not config.api.allow_plaintext
+    assert config.admin.address == "127.0.0.1:50052"
+    assert not config.admin.reflection
+    assert not config.admin.allow_plaintext
     assert config.database.pool_size == 10
     assert (config.otp.code_length, config.otp.attempts_max) == (6, 5)
     assert config.otp.lifetime == timedelta(minutes=5)
