@@ -1,6 +1,7 @@
 """`watchword users export` and `users import`, as installed, on one database and on two."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -57,6 +58,15 @@ def written(path: Path, lines: Iterable[dict[str, Any] | bytes]) -> str:
         )
     )
     return str(path)
+
+
+def read_terminal(terminal: int) -> str:
+    """Everything that is shown until nobody writes any more."""
+    shown = b""
+    with os.fdopen(terminal, "rb", buffering=0) as screen, contextlib.suppress(OSError):
+        while True:
+            shown += screen.read(4096) or b""
+    return shown.decode()
 
 
 async def count(url: str) -> int:
@@ -145,6 +155,60 @@ async def test_an_imported_user_signs_in(database_url: str, tmp_path: Path) -> N
         signed_in = await app.client.verify_otp(challenge_id=challenge.id, code=code)
         assert (signed_in.user.id, signed_in.first_sign_in) == (user_id, False)
         assert list(signed_in.user.roles) == ["editor"]
+
+
+async def test_a_deleted_user_comes_back(database_url: str, tmp_path: Path) -> None:
+    """Exported, deleted and imported with the id of before, beside a server that remembers the end
+    of the first account: old sessions stay dead, and a new one lives, also in the cache's answers.
+    """
+    file = str(tmp_path / "out")
+    async with running_app(database_url, GATE__CACHE_MIB="16") as app:
+        old = await app.sign_in("ada")
+        for _ in range(3):
+            await app.client.validate_session(old.session_token)
+        assert (await on(database_url, "export", file)).exit_code == 0
+        assert (await on(database_url, "delete", "ada", "--yes")).exit_code == 0
+        done = await on(database_url, "import", file)
+        assert done.stdout == "imported 1, already there 0, refused 0\n"
+        challenge = (await app.client.send_otp(email="ada@example.com")).challenge
+        code = await app.mails.code_for("ada@example.com", count=2)
+        new = await app.client.verify_otp(challenge_id=challenge.id, code=code)
+        for _ in range(30):
+            answer = await app.client.batch_validate_sessions(
+                [new.session_token, old.session_token]
+            )
+            assert [one.HasField("session") for one in answer.results] == [True, False]
+            assert answer.results[0].user.id == old.user.id
+            await asyncio.sleep(0.1)
+
+
+async def test_a_terminal_sees_how_far_it_is(database_url: str, tmp_path: Path) -> None:
+    """The bar and the refused lines are on stderr, and stdout has what it always has."""
+    people = [person(f"user{number}") for number in range(PEOPLE)]
+    file = written(tmp_path / "in", [*people, b"{}x\n"])
+    for arguments, words in (
+        (("import", file), ["importing", f"line {PEOPLE + 1}: is not JSON"]),
+        (("export",), ["exporting", f"exported {PEOPLE}"]),
+    ):
+        terminal, side = os.openpty()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(str(WATCHWORD), "users", *arguments),
+                env=environment({**env(database_url), "TERM": "xterm", "COLUMNS": "100"}),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=side,
+            )
+        finally:
+            os.close(side)
+        (stdout, _), shown = await asyncio.gather(
+            process.communicate(), asyncio.to_thread(read_terminal, terminal)
+        )
+        assert all(word in shown for word in words), shown
+        if arguments == ("export",):
+            assert len(list(map(json.loads, stdout.splitlines()))) == PEOPLE
+        else:
+            assert stdout.decode() == f"imported {PEOPLE}, already there 0, refused 1\n"
 
 
 async def test_what_is_refused_is_told(database_url: str, tmp_path: Path) -> None:

@@ -150,9 +150,8 @@ class UserFileStore:
 
     # $1 kind, $2 values, $3 user ids
     RELEASE = """
-        DELETE FROM identifiers AS i
-        USING unnest($2::text[], $3::uuid[]) AS claimed (value, user_id)
-        WHERE i.kind = $1 AND i.value = claimed.value AND i.user_id = claimed.user_id
+        DELETE FROM identifiers
+        WHERE kind = $1 AND value = ANY($2::text[]) AND user_id = ANY($3::uuid[])
     """
 
     async def release_emails(self, lines: Sequence[UserLine]) -> None:
