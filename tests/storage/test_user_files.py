@@ -11,6 +11,7 @@ import pytest
 
 from tests.storage.conftest import Connect
 from tests.storage.database import HOUR, open_database, subject
+from tests.support.cutting_proxy import Cut, CuttingProxy
 from watchword.crypto import new_user_id
 from watchword.errors import StorageUnavailable
 from watchword.login import user_import
@@ -280,6 +281,22 @@ async def test_a_database_that_comes_back(
         await import_users(database, lines(), actor="cli", counts=counts, refused=lambda *_: None)
     assert counts == ImportCounts(1 + user_import.LINES_AT_ONCE, 0, 0)
     assert await sql.fetchval("SELECT count(*) FROM users") == counts.imported
+
+
+@pytest.mark.parametrize("cut", Cut)
+@pytest.mark.parametrize("statement", ["INSERT INTO users", "COMMIT;"])
+async def test_a_connection_that_is_lost(
+    database_url: str, sql: Sql, monkeypatch: pytest.MonkeyPatch, statement: str, cut: Cut
+) -> None:
+    """In a batch, or in its COMMIT: each line is imported once, and counted so."""
+    monkeypatch.setattr(user_import, "PAUSE_SECONDS", 0.001)
+    lines = [text(f"user{number}") for number in range(30)]
+    async with CuttingProxy(database_url) as proxy, open_database(proxy.url) as database:
+        proxy.arm(statement, cut)
+        assert await imported(database, lines) == (ImportCounts(30, 0, 0), [])
+        assert proxy.has_cut
+    assert await sql.fetchval("SELECT count(*) FROM users") == 30
+    assert await sql.fetchval("SELECT count(*) FROM audit_events") == 30
 
 
 async def test_a_hold_is_somebody_elses(database: PgDatabase, tx: PgTx, sql: Sql) -> None:
