@@ -15,7 +15,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 .DEFAULT_GOAL := help
 .PHONY: help check-tools build demo dev test test-postgres15 races mutants faults lint lint-deploy
-.PHONY: format proto docs bench bench-purge bench-sessions soak dist lock clean
+.PHONY: format proto docs bench bench-purge bench-sessions bench-import soak dist lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -135,6 +135,11 @@ bench-sessions: .venv/installed ## Measure session checks beside tonic and Redis
 	@$(BIN)/$(PIP) --no-deps --no-build-isolation -e clients/python
 	@$(MATURIN) develop --locked --release
 	$(BIN)/python -m benchmarks.session_checks $(ARGS)
+
+bench-import: .venv/installed ## Measure the import of 100,000 users beside COPY
+	@$(BIN)/$(PIP) --no-deps --no-build-isolation -e clients/python
+	@$(MATURIN) develop --locked --release
+	$(BIN)/python -m benchmarks.user_import $(ARGS)
 
 lock: .venv/installed ## Resolve requirements/*.txt anew, within what is locked where that fits
 	$(LOCK) pyproject.toml --extra dev --group check --no-emit-package watchword-client \

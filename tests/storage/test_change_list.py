@@ -41,6 +41,8 @@ NEEDS_NONE = {
     "purge.py:PurgeStore.ORPHANED_ROLES": "no answer shows an assignment whose role is gone",
     "users.py:UserStore.DELETE": "its use case raises the epoch before, with a change",
     "users.py:UserStore.INSERT": "a user who was not there is in no cache",
+    "user_files.py:UserFileStore.INSERT": "a user who was not there is in no cache",
+    "user_files.py:UserFileStore.GIVE_ROLES": "given to users of the same transaction",
     "sessions.py:SessionStore.INSERT": "a session that was not there is in no cache",
     "sessions.py:SessionStore.NOTE_SEEN": "it puts an end off, which the database is asked for",
     "purge.py:PurgeStore.EXPIRED_SESSIONS": "its end is cached with the session",

@@ -6,6 +6,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from watchword.audit.model import CLI
+from watchword.cli import user_files
 from watchword.cli.output import (
     Json,
     UserArgument,
@@ -33,6 +34,9 @@ from watchword.users.model import UserState
 app = typer.Typer(help="People with an account.", no_args_is_help=True)
 LIMIT_MAX = 100_000
 T = TypeVar("T")
+
+app.command("export")(user_files.users_export)
+app.command("import")(user_files.users_import)
 
 
 @app.command("list")

@@ -1,6 +1,6 @@
 """What the use cases need from storage: one transaction that reaches every feature's store."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
@@ -11,6 +11,7 @@ from watchword.callers.ports import ServiceKeyStore
 from watchword.changes.model import Change
 from watchword.changes.ports import ChangeStore
 from watchword.limits.ports import LimitStore
+from watchword.login.user_lines import UserLine
 from watchword.mail.outbox import OutboxStore
 from watchword.otp.ports import (
     AttemptStore,
@@ -19,7 +20,7 @@ from watchword.otp.ports import (
     DeviceAttemptStore,
     InstallationStore,
 )
-from watchword.roles.model import Grants
+from watchword.roles.model import Assignment, Grants
 from watchword.roles.ports import RoleStore
 from watchword.sessions.model import Secrets, Session
 from watchword.sessions.ports import RotationStore, SessionStore
@@ -149,6 +150,48 @@ class KeyUseStore(Protocol):
         """Returns each key that something alive in these slots has."""
 
 
+class UserFileStore(Protocol):
+    """Many users at once, for export and import.
+
+    No address, username or id is twice among the lines of one call that claims or inserts.
+    """
+
+    async def assignments_of(self, user_ids: Sequence[UUID]) -> Mapping[UUID, Sequence[Assignment]]:
+        """Returns what those of the users hold at this moment who hold something, by name."""
+
+    async def owned_emails(self, lines: Sequence[UserLine]) -> set[str]:
+        """Returns the account keys that have an account."""
+
+    async def usernames_taken(self, lines: Sequence[UserLine]) -> Mapping[str, bool]:
+        """Returns the usernames that nobody may take now, and whether they are only held."""
+
+    async def ids_taken(self, lines: Sequence[UserLine]) -> set[UUID]:
+        """Returns the ids of users who are there."""
+
+    async def known_roles(self, lines: Sequence[UserLine]) -> set[str]:
+        """Returns which roles there are of those that the lines give."""
+
+    async def claim_emails(self, lines: Sequence[UserLine]) -> Sequence[UserLine]:
+        """Makes each address its line's, unless it has an owner; the lines that have theirs."""
+
+    async def claim_usernames(self, lines: Sequence[UserLine]) -> Sequence[UserLine]:
+        """Makes each username its line's, unless somebody owns or holds it, likewise."""
+
+    async def insert(self, lines: Sequence[UserLine]) -> Sequence[UserLine]:
+        """Makes the users, without identifiers and roles, unless their id is taken, likewise."""
+
+    async def release_emails(self, lines: Sequence[UserLine]) -> None:
+        """Frees addresses that were claimed."""
+
+    async def release_usernames(self, lines: Sequence[UserLine]) -> None:
+        """Frees usernames that were claimed."""
+
+    async def give_roles(
+        self, lines: Sequence[UserLine], *, granted_by: str
+    ) -> set[tuple[UUID, str]]:
+        """Gives new users the roles of their lines but those whose end is over; which by whom."""
+
+
 # Milliseconds of work: a sign-in may have to wait for as much on a busy database.
 PURGE_BATCH = 100
 
@@ -209,6 +252,8 @@ class Tx(Protocol):
     def users(self) -> UserStore: ...
     @property
     def user_lists(self) -> UserListStore: ...
+    @property
+    def user_files(self) -> UserFileStore: ...
     @property
     def service_keys(self) -> ServiceKeyStore: ...
     @property

@@ -38,6 +38,7 @@ from watchword.storage.roles import RoleStore
 from watchword.storage.rotations import RotationStore
 from watchword.storage.service_keys import ServiceKeyStore
 from watchword.storage.sessions import SessionStore
+from watchword.storage.user_files import UserFileStore
 from watchword.storage.user_lists import UserListStore
 from watchword.storage.users import UserStore
 
@@ -94,6 +95,10 @@ class PgTx:
     @cached_property
     def user_lists(self) -> UserListStore:
         return UserListStore(self._connection)
+
+    @cached_property
+    def user_files(self) -> UserFileStore:
+        return UserFileStore(self._connection)
 
     @cached_property
     def service_keys(self) -> ServiceKeyStore:
