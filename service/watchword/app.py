@@ -270,7 +270,7 @@ async def _announce(
 
 def _admin_listener(config: Config, pipeline: Pipeline, context: LoginContext) -> Listener:
     server = GrpcServer(config.admin, pipeline, AdminService(context))
-    # Few calls come here, each by grpc.aio: the gate in front keeps strangers within limits.
+    # Few calls come here, each by grpc.aio; the gate in front bounds connections and streams.
     gated = has_gate(config.gate, config.admin)
     return Listener(server, Gate(config.gate, config.admin, server.services) if gated else None)
 

@@ -143,6 +143,12 @@ async def test_a_restored_key_waits_to_be_confirmed(server: RunningApp) -> None:
         await asyncio.sleep(SEEN_SECONDS)
         with pytest.raises(SessionInvalid):
             await gateway.validate_session("ww_none")
+    for change, state in (("expire", "expired"), ("revoke", "revoked")):
+        await server.sql(f"UPDATE service_keys SET suspend_time = now(), {change}_time = now()")
+        (listed,) = json.loads((await on(server, "keys list --json")).stdout)
+        assert listed["state"] == state
+    confirmed = await on(server, f"keys confirm {created.service_key.id}")
+    assert confirmed.stdout == "the key does not wait to be confirmed\n"
 
 
 async def roles_for_ever(server: RunningApp) -> None:

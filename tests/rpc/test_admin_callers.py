@@ -115,9 +115,8 @@ async def test_a_stored_key_that_has_ended_opens_nothing(
             answer = await wire.call(method, MALFORMED, metadata=metadata)
             assert answer.reason == "REQUEST_MALFORMED", method
     await shared_app.sql(ENDS[end], created.service_key.id)
-    # Revoking any key has this server read them all before it answers.
-    another = await shared_app.admin.create_service_key("another", scopes=["login"])
-    await shared_app.admin.revoke_service_key(another.service_key.id)
+    # Making any key has this server read them all before it answers.
+    await shared_app.admin.create_service_key("another", scopes=["login"])
     for wire, methods in wires:
         for method in methods:
             await assert_denied(shared_app, wire, method, metadata, "CALLER_CREDENTIAL_INVALID")

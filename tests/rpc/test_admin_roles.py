@@ -134,9 +134,13 @@ async def test_what_changes_nothing_is_ok_and_tells_nothing(app: RunningApp) -> 
     ada = await app.sign_in("ada")
     await app.admin.create_role("editor", permissions=["a"])
     await app.admin.assign_role(ada.user.id, "editor")
+    for reason in ("on call", "on leave"):
+        await app.admin.assign_role(ada.user.id, "editor", reason=reason)
+        (held,) = (await app.admin.get_user(user_id=ada.user.id)).roles
+        assert held.reason == reason
     before = await app.sql("SELECT count(*) FROM changes")
     for call in (
-        app.admin.assign_role(ada.user.id, "editor"),
+        app.admin.assign_role(ada.user.id, "editor", reason="on leave"),
         app.admin.update_role("editor", permissions=["a", "a"]),
     ):
         token = (await call).change_token
@@ -196,6 +200,10 @@ async def test_holders_are_signed_out_by_the_thousand(
         await app.admin.assign_role(user.user.id, "editor")
     assert (await app.admin.revoke_sessions(role="editor")).user_count == 7
     assert [row["auth_epoch"] for row in await app.sql("SELECT auth_epoch FROM users")] == [1] * 7
+    events = await app.sql(
+        "SELECT count FROM audit_events WHERE action = 'revoke_all_of_role' ORDER BY at"
+    )
+    assert [event["count"] for event in events] == [3, 3, 1]
 
 
 async def test_everybody_is_signed_out(cached: RunningApp) -> None:

@@ -214,8 +214,11 @@ async def test_another_address_ends_everything(cached: RunningApp) -> None:
     await cached.admin.create_user(full_name="Eve", username="eve", email="eve@example.com")
     with pytest.raises(EmailTaken):
         await cached.admin.update_user(ada.user.id, email="EVE@example.com")
+    challenge = (await cached.client.send_otp(email="new@example.com")).challenge
+    code = await cached.mails.code_for("new@example.com", count=2)
     same = await cached.admin.update_user(ada.user.id, email="new@example.com")
     assert same.revoked_count == 0
+    assert await cached.client.verify_otp(challenge_id=challenge.id, code=code)
 
 
 async def test_a_disabled_user_is_out_at_once(server: RunningApp) -> None:

@@ -1,6 +1,7 @@
 """`watchword keys ...`: callers' keys in the table, beside those of the configuration."""
 
 import os
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -28,7 +29,7 @@ from watchword.login.key_admin import (
     revoke_service_key,
 )
 from watchword.login.ports import Database
-from watchword.login.role_admin import end_after
+from watchword.login.role_admin import end_after, present_time
 
 app = typer.Typer(help="Callers' keys beside those of the configuration.", no_args_is_help=True)
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="The id of a key.")]
@@ -66,7 +67,11 @@ def keys_create(
 @app.command("list")
 def keys_list(as_json: Json = False) -> None:
     """Show every key, ended ones too, the newest first."""
-    keys = on_database(list_all_service_keys)
+
+    async def listed(database: Database) -> tuple[Sequence[ServiceKey], datetime]:
+        return await list_all_service_keys(database), await present_time(database)
+
+    keys, present = on_database(listed)
     show_rows(
         ("id", "name", "scopes", "state", "created", "expires", "last_used"),
         [
@@ -74,7 +79,7 @@ def keys_list(as_json: Json = False) -> None:
                 str(key.id),
                 key.name,
                 sorted(key.scopes),
-                _state(key),
+                _state(key, present),
                 _text(key.create_time),
                 _text(key.expire_time),
                 _text(key.last_used_time),
@@ -111,9 +116,11 @@ def _key_id(text: str) -> UUID:
         fail("the id of a key is a UUID", "`watchword keys list` shows them", 2)
 
 
-def _state(key: ServiceKey) -> str:
+def _state(key: ServiceKey, present: datetime) -> str:
     if key.revoke_time is not None:
         return "revoked"
+    if key.expire_time is not None and key.expire_time <= present:
+        return "expired"
     return "good" if key.suspend_time is None else "waits to be confirmed"
 
 

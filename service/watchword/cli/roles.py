@@ -119,6 +119,8 @@ def roles_list(as_json: Json = False) -> None:
 
 def _checked(name: str, permissions: Sequence[str] | None) -> Sequence[str]:
     with errors_told():
+        if len(permissions or ()) > role_rules.PERMISSIONS_MAX:
+            raise ValueRejected(f"a role has at most {role_rules.PERMISSIONS_MAX} permissions")
         for kind, text in [("role", name), *(("permission", it) for it in permissions or ())]:
             try:
                 role_rules.name(text)

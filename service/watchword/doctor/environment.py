@@ -79,8 +79,8 @@ async def callers(config: Config) -> Sequence[Finding]:
     keys = parse_caller_keys(config.callers.keys.get_secret_value())
     if not keys:
         return [
-            failure(
-                "no caller key is configured, so nobody may call",
+            warning(
+                "no caller key is configured, so nobody may call but by keys of the table",
                 "`watchword secrets generate --caller web:login+validate` makes one for "
                 "`WATCHWORD_CALLERS__KEYS`",
             )
@@ -114,6 +114,10 @@ async def switches(config: Config) -> Sequence[Finding]:
         "API__ALLOW_PLAINTEXT": (
             config.api.allow_plaintext,
             "tokens and codes may cross the network in plain text",
+        ),
+        "ADMIN__ALLOW_PLAINTEXT": (
+            config.admin.allow_plaintext,
+            "keys of administrators may cross the network in plain text",
         ),
         "DATABASE__ALLOW_PLAINTEXT": (
             config.database.allow_plaintext,

@@ -11,12 +11,12 @@ from watchword.users.model import NOTICE_LIFETIME, EmailChange, User
 from watchword.users.rules import account_key_of
 
 
-async def end_codes(tx: Tx, keys: KeyRing, user_id: UUID) -> None:
-    """Ends the challenges of the address that the user still has. Before the user is locked, as a
-    sign-in does; one that is made meanwhile signs nobody in (verify_otp.py).
+async def end_codes(tx: Tx, keys: KeyRing, user_id: UUID, *, unless: str | None = None) -> None:
+    """Ends the challenges of the address that the user still has, unless it is this one. Before the
+    user is locked, as a sign-in does; one that is made meanwhile signs nobody in (verify_otp.py).
     """
     user = await tx.users.get(user_id)
-    if user is not None:
+    if user is not None and user.email != unless:
         await tx.challenges.end_all(keys.subject_key(account_key_of(user.email)))
 
 

@@ -1,12 +1,11 @@
 """RevokeSessions: the end of everybody's sessions, or of those of all who hold a role."""
 
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
 from watchword.audit.model import Action
-from watchword.changes.model import Change
 from watchword.errors import RoleNotFound
 from watchword.login import auditing, changes
 from watchword.login.mutations import Mutation, mutate
@@ -32,32 +31,31 @@ async def revoke_holders(
 ) -> Mutation:
     """Ends the sessions of all who hold a role, a thousand users at a time; raises RoleNotFound.
 
-    An error leaves those signed out who were reached. Everybody's cache is emptied each time: one
-    change tells of a thousand users.
+    An error leaves those signed out who were reached. Each thousand has its audit event and empties
+    every cache: one change tells of a thousand users.
     """
     if not await database.run_statement(lambda tx: tx.roles.exists(role)):
         raise RoleNotFound
     after: UUID | None = None
     count = 0
     while True:
-        ended, change = await database.run_tx(partial(_end_some, role, after))
-        count += len(ended)
-        if cache is not None:
-            cache.apply(change)
+        ended: Sequence[UUID] = []
+
+        async def statements(tx: Tx, after: UUID | None = after) -> Mutation:
+            nonlocal ended
+            ended = await tx.user_lists.end_holders(role, after=after, limit=USERS_AT_ONCE)
+            change = changes.installation_changed()
+            if not ended:
+                return Mutation(change)
+            event = auditing.all_ended(
+                Action.REVOKE_ALL_OF_ROLE, actor=actor, role=role, users=len(ended)
+            )
+            return Mutation(change, event, len(ended))
+
+        mutation = await mutate(database, statements)
+        count += mutation.count
         if len(ended) < USERS_AT_ONCE:
-            break
+            return replace(mutation, count=count)
+        if cache is not None:
+            cache.apply(mutation.change)
         after = ended[-1]
-
-    async def told(_tx: Tx) -> Mutation:
-        event = auditing.all_ended(Action.REVOKE_ALL_OF_ROLE, actor=actor, role=role, users=count)
-        return Mutation(changes.installation_changed(), event, count)
-
-    return await mutate(database, told)
-
-
-async def _end_some(role: str, after: UUID | None, tx: Tx) -> tuple[Sequence[UUID], Change]:
-    ended = await tx.user_lists.end_holders(role, after=after, limit=USERS_AT_ONCE)
-    change = changes.installation_changed()
-    if ended:
-        await tx.changes.put(change)
-    return ended, change

@@ -86,9 +86,12 @@ async def list_roles(database: Database, keys: KeyRing, paging: Paging) -> Page[
 
 async def end_after(database: Database, lifetime: timedelta | None) -> datetime | None:
     """Returns the database's time after this span; None without one."""
-    if lifetime is None:
-        return None
-    return await database.run_statement(lambda tx: tx.purge.present()) + lifetime
+    return None if lifetime is None else await present_time(database) + lifetime
+
+
+async def present_time(database: Database) -> datetime:
+    """Returns the database's time."""
+    return await database.run_statement(lambda tx: tx.purge.present())
 
 
 async def list_all_roles(database: Database) -> Sequence[Role]:

@@ -39,7 +39,7 @@ async def update_user(
 
     async def statements(tx: Tx) -> Mutation:
         if email is not None:
-            await end_codes(tx, keys, user_id)
+            await end_codes(tx, keys, user_id, unless=email.address)
         user = await tx.users.lock(user_id)
         if user is None:
             raise UserNotFound

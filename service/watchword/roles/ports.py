@@ -49,7 +49,7 @@ class RoleStore(Protocol):
     ) -> bool:
         """Gives the role to the user, for good or until then.
 
-        False when the user holds it with that end already, and for an end that is over.
+        False when the user holds it in just this way already, and for an end that is over.
         """
 
     async def assignments_of(self, user_id: UUID) -> Sequence[Assignment]:

@@ -4,6 +4,8 @@ from watchword.errors import ValueRejected
 
 NAME_MAX = 64
 REASON_MAX = 200
+# Of one role.
+PERMISSIONS_MAX = 256
 _CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._:-")
 
 

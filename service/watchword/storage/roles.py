@@ -158,7 +158,7 @@ class RoleStore:
         return [Assignment(**row) for row in rows]
 
     # $1 slot, $2 user id, $3 role, $4 its end or NULL, $5 who gives it, $6 why. Nothing is written
-    # when the user holds it with the same end; no row either for an end that is over.
+    # when the user holds it in just this way; no row either for an end that is over.
     ASSIGN = """
         INSERT INTO user_roles AS held (slot, user_id, role, create_time, expire_time, granted_by,
                                         reason)
@@ -167,7 +167,8 @@ class RoleStore:
         ON CONFLICT (slot, user_id, role) DO UPDATE
         SET create_time = EXCLUDED.create_time, expire_time = EXCLUDED.expire_time,
             granted_by = EXCLUDED.granted_by, reason = EXCLUDED.reason
-        WHERE held.expire_time IS DISTINCT FROM EXCLUDED.expire_time
+        WHERE (held.expire_time, held.granted_by, held.reason)
+              IS DISTINCT FROM (EXCLUDED.expire_time, EXCLUDED.granted_by, EXCLUDED.reason)
         RETURNING role
     """
 

@@ -94,6 +94,7 @@ class ServiceKeyStore:
             UPDATE service_keys
             SET suspend_time = now()
             WHERE revoke_time IS NULL AND suspend_time IS NULL
+              AND (expire_time IS NULL OR expire_time > now())
             RETURNING id
         )
         SELECT count(*) FROM suspended
@@ -106,7 +107,7 @@ class ServiceKeyStore:
     CONFIRM = """
         UPDATE service_keys
         SET suspend_time = NULL
-        WHERE id = $1 AND suspend_time IS NOT NULL
+        WHERE id = $1 AND suspend_time IS NOT NULL AND revoke_time IS NULL
         RETURNING id
     """
 

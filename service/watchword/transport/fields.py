@@ -23,7 +23,6 @@ CODE_MAX = 64
 UUID_MAX = 36
 LOCALE_MAX = 35
 SESSION_TOKENS_MAX = 256
-PERMISSIONS_MAX = 256
 SCOPE_MAX = 16
 # Of an action or an actor that is asked for.
 WORD_MAX = 64
@@ -200,8 +199,8 @@ OPTIONAL_ONEOFS = frozenset({"RevokeRequest.target"})
 # How many texts a list must have at least and may have at most.
 LISTS: dict[str, tuple[int, int]] = {
     "BatchValidateSessionsRequest.session_tokens": (1, SESSION_TOKENS_MAX),
-    "CreateRoleRequest.permissions": (0, PERMISSIONS_MAX),
-    "UpdateRoleRequest.permissions": (0, PERMISSIONS_MAX),
+    "CreateRoleRequest.permissions": (0, role_rules.PERMISSIONS_MAX),
+    "UpdateRoleRequest.permissions": (0, role_rules.PERMISSIONS_MAX),
     "CreateServiceKeyRequest.scopes": (1, len(Scope)),
 }
 # Fields of a request with a mask that count only when it names them.
