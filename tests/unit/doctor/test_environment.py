@@ -92,7 +92,7 @@ async def test_a_file_that_is_not_there(path: str) -> None:
 
 
 async def test_somebody_may_call() -> None:
-    """No key is a failure; one with every scope is fine and noted."""
+    """No key is warned of, since the table may have some; one with every scope is noted."""
     (nobody,) = await environment.callers(config(CALLERS__KEYS=""))
     assert nobody.level is Level.WARNING
     assert "secrets generate --caller" in nobody.hint
