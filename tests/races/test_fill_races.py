@@ -80,6 +80,8 @@ class NotedCache:
         self.clear = cache.clear
         self.take_seen = cache.take_seen
         self.take_first_uses = cache.take_first_uses
+        self.replace_callers = cache.replace_callers
+        self.take_used_callers = cache.take_used_callers
 
     def take_misses(self, most: int) -> "NotedTurn | None":
         turn = self._cache.take_misses(most)

@@ -111,8 +111,8 @@ async def test_a_full_room_refuses_at_once(gated: RunningApp, wire: Wire) -> Non
         token = pb.ValidateSessionRequest(session_token="ww_x")
         checked = await wire.call("ValidateSession", token)
         assert checked.reason == "SESSION_INVALID"
-    clock = asyncio.get_running_loop().time
-    given_up = clock()
+        clock = asyncio.get_running_loop().time
+        given_up = clock()
     while (await wire.call("GetRoles", _roles())).reason == "OVERLOADED":
         assert clock() - given_up < WAIT_SECONDS
         await asyncio.sleep(0.01)
