@@ -68,6 +68,10 @@ async def test_answers_stay_what_they_were(database_url: str) -> None:
             await app.client.validate_session(eve.session_token)
         answer = await app.client.validate_session(ada.session_token)
         assert answer.user.username == "ada"
+        # A pass tells at its end.
+        async with asyncio.timeout(20):
+            while '"sessions":' not in log.getvalue():
+                await asyncio.sleep(0.05)
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
     told = [line for line in lines if line["event"] == "purged"]
     assert sum(line.get("challenges", 0) for line in told) >= 3

@@ -130,6 +130,12 @@ async def _looked_up(tx: Tx, lines: Sequence[UserLine]) -> tuple[_Fates, Sequenc
     names = await tx.user_files.usernames_taken(left)
     ids = await tx.user_files.ids_taken([line for line in left if line.id_given])
     roles = await tx.user_files.known_roles(left)
+    # Whoever has the name or the id may have come with the address, after it was asked for.
+    late = [line for line in left if line.username in names or line.id in ids]
+    if late:
+        owned = await tx.user_files.owned_emails(late)
+        fates |= {line: _Fate.ALREADY_THERE for line in late if line.email.account_key in owned}
+        left = [line for line in left if line not in fates]
 
     wanted: list[UserLine] = []
     # By lines before. No username has an `@`.
