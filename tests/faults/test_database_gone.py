@@ -40,6 +40,8 @@ ALLOWANCE_SECONDS = 0.1 if FULL else 0.5
 DEADLINES_SECONDS = (1.0, 1.5, 5.0) if FULL else (3.0, 4.0, 5.0)
 SETTLED_SECONDS = 5.0
 POOL_SIZE = 5
+# Beside the pool the probe and the reader of service keys have one each.
+CONNECTIONS_MAX = POOL_SIZE + 2
 CALLERS = 12
 UNAVAILABLE = "UNAVAILABLE STORAGE_UNAVAILABLE"
 OVERLOADED = "RESOURCE_EXHAUSTED OVERLOADED"
@@ -179,7 +181,9 @@ async def hold(
         f"first OK after {first - fault_ended:.2f} s, longest {longest:.2f} s, {words}\n"
     )
     async with asyncio.timeout(SETTLED_SECONDS):
-        while len(asyncio.all_tasks()) > tasks or await installation.connections() > POOL_SIZE + 1:
+        while (
+            len(asyncio.all_tasks()) > tasks or await installation.connections() > CONNECTIONS_MAX
+        ):
             await asyncio.sleep(0.1)
     return under
 
