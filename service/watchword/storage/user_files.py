@@ -148,19 +148,23 @@ class UserFileStore:
         inserted = {row["id"] for row in rows}
         return [line for line in lines if line.id in inserted]
 
-    # $1 kind, $2 values, $3 user ids
-    RELEASE = """
+    RELEASE_EMAILS = """
         DELETE FROM identifiers
-        WHERE kind = $1 AND value = ANY($2::text[]) AND user_id = ANY($3::uuid[])
+        WHERE kind = 'email' AND value = ANY($1::text[]) AND user_id = ANY($2::uuid[])
     """
 
     async def release_emails(self, lines: Sequence[UserLine]) -> None:
         keys = [line.email.account_key for line in lines]
-        await self._connection.execute(self.RELEASE, "email", keys, [line.id for line in lines])
+        await self._connection.execute(self.RELEASE_EMAILS, keys, [line.id for line in lines])
+
+    RELEASE_USERNAMES = """
+        DELETE FROM identifiers
+        WHERE kind = 'username' AND value = ANY($1::text[]) AND user_id = ANY($2::uuid[])
+    """
 
     async def release_usernames(self, lines: Sequence[UserLine]) -> None:
         names = [line.username for line in lines]
-        await self._connection.execute(self.RELEASE, "username", names, [line.id for line in lines])
+        await self._connection.execute(self.RELEASE_USERNAMES, names, [line.id for line in lines])
 
     # Arrays: $1 slot, $2 user id, $3 role, $4 its end or NULL, $5 why; and $6 who gives them. The
     # users are new and hold nothing.
