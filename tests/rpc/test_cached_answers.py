@@ -14,7 +14,8 @@ from tests.support.running import RunningApp, running_app
 from watchword.audit.model import CLI
 from watchword.callers.model import Scope
 from watchword.login.ports import Tx
-from watchword.login.role_admin import assign_role, create_role, end_after
+from watchword.login.present import end_after
+from watchword.login.role_admin import assign_role, create_role
 from watchword_client import auth_service_pb2 as pb
 
 

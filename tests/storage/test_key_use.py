@@ -9,8 +9,9 @@ import pytest
 from tests.storage.database import LIFETIME, new_challenge, open_database
 from tests.storage.test_statements import VERIFIER, stored_session, stored_user
 from watchword.crypto import SLOTS
-from watchword.login.key_status import KeyStatus, Position, key_status, slot_batches
+from watchword.login.key_status import KeyStatus, Position, key_status
 from watchword.login.ports import KeyUse
+from watchword.login.slots import slot_batches
 from watchword.sessions.model import Client
 from watchword.storage.transactions import PgTx
 

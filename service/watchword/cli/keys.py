@@ -29,7 +29,7 @@ from watchword.login.key_admin import (
     revoke_service_key,
 )
 from watchword.login.ports import Database
-from watchword.login.role_admin import end_after, present_time
+from watchword.login.present import end_after, present_time
 
 app = typer.Typer(help="Callers' keys beside those of the configuration.", no_args_is_help=True)
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="The id of a key.")]

@@ -22,11 +22,11 @@ from watchword.cli.output import (
 from watchword.errors import RoleExists, RoleNotFound, ValueRejected
 from watchword.login.mutations import Mutation
 from watchword.login.ports import Database
+from watchword.login.present import end_after
 from watchword.login.role_admin import (
     assign_role,
     create_role,
     delete_role,
-    end_after,
     list_all_roles,
     unassign_role,
     update_role,

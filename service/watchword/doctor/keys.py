@@ -7,8 +7,9 @@ from typing import Final
 
 from watchword.crypto import SLOTS
 from watchword.doctor.findings import Finding, ok, warning
-from watchword.login.key_status import KeyStatus, Position, slot_batches, status_of
+from watchword.login.key_status import KeyStatus, Position, status_of
 from watchword.login.ports import KeyUse
+from watchword.login.slots import slot_batches
 from watchword.storage.inspection import Inspection
 
 # Users are spread over the slots by chance: some of them tell of all where there are too many.

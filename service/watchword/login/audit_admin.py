@@ -10,6 +10,7 @@ from watchword.audit.model import EventFilter, EventKey, EventPage, StoredEvent
 from watchword.crypto import KeyRing
 from watchword.login.pages import Page, Paging, cursor_of, listing_of
 from watchword.login.ports import Database
+from watchword.login.present import present_time
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -50,10 +51,10 @@ async def new_events(database: Database) -> AsyncIterator[StoredEvent]:
     Each time it looks back over what a transaction may last: an event has the time at which its own
     began.
     """
-    began = await database.run_statement(lambda tx: tx.purge.present())
+    began = await present_time(database)
     seen: dict[UUID, datetime] = {}
     while True:
-        present = await database.run_statement(lambda tx: tx.purge.present())
+        present = await present_time(database)
         start = max(began, present - TAIL_OVERLAP)
         asked = EventFilter(start_time=start)
         events = await newest_events(database, asked, limit=TAIL_MAX)

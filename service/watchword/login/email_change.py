@@ -4,7 +4,7 @@ Nothing is the user's before the new address is proved, and the answers do not t
 an account: whoever gets to know has read the mail to it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from watchword.audit.model import Action, Outcome
@@ -156,8 +156,7 @@ async def _change(
         await tx.outbox.put_email_changed(outbox_id, user_id=user.id, email_change_id=wanted.id)
         await tx.audit.put(event)
         await tx.changes.put(change)
-        changed = await tx.users.get(user.id)
-        assert changed is not None
+        changed = replace(user, email=wanted.new_email)
         return changed, await tx.roles.grants_of(user.id), ended, change
 
     user, grants, ended, change = await ctx.database.run_tx(

@@ -7,14 +7,10 @@ end.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
-from watchword.crypto import SLOTS
 from watchword.login import auditing, changes
 from watchword.login.ports import Database, Tx
-
-# In one transaction: enough to be quick, few enough not to hold a sign-in up.
-SLOTS_AT_ONCE: Final = 64
+from watchword.login.slots import slot_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +33,7 @@ async def restore_fence(
     # Sessions and keys first, at once: every cache is emptied with it.
     suspended = await database.run_tx(_end_sessions_and_keys)
     challenges = 0
-    for first in range(0, SLOTS, SLOTS_AT_ONCE):
-        slots = range(first, first + SLOTS_AT_ONCE)
+    for slots in slot_batches():
 
         async def statements(tx: Tx, slots: range = slots) -> int:
             return sum([await tx.fence.end_challenges(slot) for slot in slots])

@@ -3,17 +3,13 @@
 A key is needed while a session has a good token that it signed, or a challenge a code.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
 
-from watchword.crypto import SLOTS
 from watchword.login.ports import Database, KeyUse, Tx
-
-# In one statement: some milliseconds of work, however many sessions there are.
-SLOTS_AT_ONCE: Final = 64
+from watchword.login.slots import slot_batches
 
 
 class Position(StrEnum):
@@ -57,12 +53,6 @@ async def key_status(
 
         found += await database.run_statement(read)
     return status_of(ring, found)
-
-
-def slot_batches() -> Iterator[range]:
-    """Yields every slot, as many together as one statement reads."""
-    for first in range(0, SLOTS, SLOTS_AT_ONCE):
-        yield range(first, first + SLOTS_AT_ONCE)
 
 
 def status_of(ring: Sequence[int], found: Iterable[KeyUse]) -> list[KeyStatus]:

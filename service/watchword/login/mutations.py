@@ -5,9 +5,12 @@ that caches are told of are one transaction, whose outcome is looked up when its
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
+from uuid import UUID
 
 from watchword.audit.model import Event
 from watchword.changes.model import Change
+from watchword.errors import UserNotFound
+from watchword.login import changes
 from watchword.login.ports import Database, Tx
 
 
@@ -26,6 +29,14 @@ class Mutation:
     def done(self) -> bool:
         """Whether it was this call that changed something."""
         return self.event is not None
+
+
+async def unchanged(tx: Tx, user_id: UUID) -> Mutation:
+    """What a user has come to, to whom nothing has to be done; raises UserNotFound."""
+    present = await tx.changes.version_of(user_id)
+    if present is None:
+        raise UserNotFound
+    return Mutation(changes.user_changed(present))
 
 
 M = TypeVar("M", bound=Mutation | None)

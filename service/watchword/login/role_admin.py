@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from watchword.errors import (
     Violation,
 )
 from watchword.login import auditing, changes
-from watchword.login.mutations import Mutation, mutate
+from watchword.login.mutations import Mutation, mutate, unchanged
 from watchword.login.pages import Page, Paging, cursor_of, listing_of, page_of
 from watchword.login.ports import Database, Tx
 from watchword.roles.model import Role
@@ -82,16 +82,6 @@ async def list_roles(database: Database, keys: KeyRing, paging: Paging) -> Page[
     found = await database.run_statement(lambda tx: tx.roles.list_all(after=after, limit=limit))
     cursors = [role.name.encode() for role in found]
     return page_of(keys, listing, found, cursors, page_size=paging.page_size)
-
-
-async def end_after(database: Database, lifetime: timedelta | None) -> datetime | None:
-    """Returns the database's time after this span; None without one."""
-    return None if lifetime is None else await present_time(database) + lifetime
-
-
-async def present_time(database: Database) -> datetime:
-    """Returns the database's time."""
-    return await database.run_statement(lambda tx: tx.purge.present())
 
 
 async def list_all_roles(database: Database) -> Sequence[Role]:
@@ -160,10 +150,7 @@ async def _user_changed(
 ) -> Mutation:
     """What the user has come to; without an action nothing was done."""
     if action is None:
-        present = await tx.changes.version_of(user_id)
-        if present is None:
-            raise UserNotFound
-        return Mutation(changes.user_changed(present))
+        return await unchanged(tx, user_id)
     raised = await tx.changes.raise_version(user_id)
     assert raised is not None  # a role is held by users who are there, by its foreign key
     event = auditing.role_changed(action, role, actor=actor, user_id=user_id)

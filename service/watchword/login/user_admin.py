@@ -13,7 +13,7 @@ from watchword.changes.model import UserVersion
 from watchword.crypto import KeyRing, new_user_id
 from watchword.errors import EmailTaken, UsernameTaken, UserNotFound, ValueRejected
 from watchword.login import auditing, changes
-from watchword.login.mutations import Mutation, mutate
+from watchword.login.mutations import Mutation, mutate, unchanged
 from watchword.login.pages import Page, Paging, cursor_of, listing_of, page_of
 from watchword.login.ports import Database, Tx
 from watchword.roles.model import Assignment
@@ -66,6 +66,14 @@ async def get_user(database: Database, target: UUID | EmailAddress | str) -> Fou
         return FoundUser(found, roles, (await tx.roles.grants_of(found.user.id)).permissions)
 
     return await database.run_tx(statements)
+
+
+async def managed_user(database: Database, user_id: UUID) -> ManagedUser:
+    """Returns the user of an id, without the roles."""
+    found = await database.run_statement(lambda tx: tx.users.get_managed(user_id))
+    if found is None:
+        raise UserNotFound
+    return found
 
 
 async def list_users(
@@ -126,7 +134,7 @@ async def create_user(
         return _changed(Action.CREATE_USER, UserVersion(new.id, 0, 0), actor)
 
     mutation = await mutate(database, statements)
-    return (await get_user(database, new.id)).managed, mutation
+    return await managed_user(database, new.id), mutation
 
 
 async def disable_user(database: Database, user_id: UUID, *, actor: str) -> Mutation:
@@ -134,7 +142,7 @@ async def disable_user(database: Database, user_id: UUID, *, actor: str) -> Muta
 
     async def statements(tx: Tx) -> Mutation:
         if not await tx.users.set_state(user_id, UserState.DISABLED):
-            return await _unchanged(tx, user_id)
+            return await unchanged(tx, user_id)
         return _ended(Action.DISABLE_USER, await tx.sessions.revoke_all(user_id), actor)
 
     return await mutate(database, statements)
@@ -145,7 +153,7 @@ async def enable_user(database: Database, user_id: UUID, *, actor: str) -> Mutat
 
     async def statements(tx: Tx) -> Mutation:
         if not await tx.users.set_state(user_id, UserState.ACTIVE):
-            return await _unchanged(tx, user_id)
+            return await unchanged(tx, user_id)
         return _changed(Action.ENABLE_USER, await _raised(tx, user_id), actor)
 
     return await mutate(database, statements)
@@ -209,7 +217,7 @@ async def revoke_session_of(
     async def statements(tx: Tx) -> Mutation:
         ended = await tx.sessions.revoke_by_id(session_id, user_id=user_id)
         if ended is None:
-            return await _unchanged(tx, user_id)
+            return await unchanged(tx, user_id)
         event = auditing.revoked(ended.id, ended.user_id, caller=actor)
         return Mutation(changes.session_revoked(ended), event, 1)
 
@@ -241,10 +249,3 @@ async def _raised(tx: Tx, user_id: UUID) -> UserVersion:
     if raised is None:
         raise UserNotFound
     return raised
-
-
-async def _unchanged(tx: Tx, user_id: UUID) -> Mutation:
-    present = await tx.changes.version_of(user_id)
-    if present is None:
-        raise UserNotFound
-    return Mutation(changes.user_changed(present))

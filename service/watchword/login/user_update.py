@@ -9,9 +9,9 @@ from watchword.crypto import KeyRing, new_id, slot_of
 from watchword.errors import UsernameTaken, UserNotFound
 from watchword.login import auditing, changes
 from watchword.login.addresses import end_codes, take_address, tell_old_address
-from watchword.login.mutations import Mutation, mutate
+from watchword.login.mutations import Mutation, mutate, unchanged
 from watchword.login.ports import Database, Tx
-from watchword.login.user_admin import get_user
+from watchword.login.user_admin import managed_user
 from watchword.sessions.model import EndedSessions
 from watchword.users.model import EmailAddress, EmailChange, ManagedUser
 
@@ -45,9 +45,7 @@ async def update_user(
             raise UserNotFound
         wanted = {**fields, "email": user.email if email is None else email.address}
         if all(getattr(user, name) == value for name, value in wanted.items()):
-            present = await tx.changes.version_of(user_id)
-            assert present is not None  # the user is locked
-            return Mutation(changes.user_changed(present))
+            return await unchanged(tx, user_id)
         username = fields.get("username", user.username)
         if username != user.username:
             if not await tx.users.take_username(username, user_id=user_id):
@@ -72,4 +70,4 @@ async def update_user(
         return Mutation(changes.user_changed(raised), event, ended)
 
     mutation = await mutate(database, statements)
-    return UserUpdate((await get_user(database, user_id)).managed, mutation)
+    return UserUpdate(await managed_user(database, user_id), mutation)
