@@ -368,7 +368,7 @@ FORGETS = Mutant(
 
 NOT_HERE = Mutant(
     "revoke that its own cache is not told of",
-    (Change("login/revoke.py", "        ctx.cache.apply(ended.change)\n", "        pass\n"),),
+    (Change("login/revoke.py", "    ctx.tell_cache(ended.change)\n", "    pass\n"),),
     (REVOCATION,),
 )
 

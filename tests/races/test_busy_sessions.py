@@ -163,7 +163,7 @@ async def test_nothing_old_is_answered(two: Two, name: str) -> None:
     """Fifty sessions of one person are checked at two servers without pause: after the answer
     nothing old at the server that gave it, and a second later nothing old at the other one.
 
-    Once, in full 20 times. Seen to fail with `cache.apply` left out of AdminService (same server),
+    Once, in full 20 times. Seen to fail with the cache not told by AdminService (same server),
     and with the poller's `apply` left out (the other).
     """
     act, is_old = ACTS[name]

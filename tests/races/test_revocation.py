@@ -102,7 +102,7 @@ async def test_a_revoke_is_seen_in_time(caching: Replicas, results: Results) -> 
     begins there after the answer is accepted, and elsewhere none that begins 1 s after it; 99 of
     100 are seen within 100 ms and one poll.
 
-    200 revokes, in full 10,000, which also judges the 99 of 100. Seen to fail with `cache.apply`
+    200 revokes, in full 10,000, which also judges the 99 of 100. Seen to fail with `tell_cache`
     left out of `revoke` (same replica), and with the poller's `apply` left out (the others).
     """
     late: list[float] = []

@@ -73,7 +73,7 @@ async def test_a_known_session_costs_no_statement(cached: RunningApp) -> None:
 async def test_a_revoke_here_is_seen_at_once(cached: RunningApp) -> None:
     """After the answer of Revoke the next check is refused, 10 times of 10.
 
-    Seen to fail with `cache.apply` left out of `revoke`.
+    Seen to fail with `tell_cache` left out of `revoke`.
     """
     for number in range(10):
         token = (await cached.sign_in(f"person{number}")).session_token
@@ -245,7 +245,7 @@ async def test_roles_by_token_come_from_the_cache(cached: RunningApp) -> None:
     """GetRoles by token costs no statement where the session is known, says when it was true, and
     is refused after a revoke; by user id it asks the database.
 
-    Seen to fail with `cache.apply` left out of `revoke`.
+    Seen to fail with `tell_cache` left out of `revoke`.
     """
     signed_in = await cached.sign_in("ada")
     await give_role(cached, "ada", "auditor", "log:read")
@@ -318,7 +318,7 @@ def assert_same(
 async def test_a_batch_sees_a_revoke_at_once(cached: RunningApp) -> None:
     """A session that was revoked here is refused in the next batch, the others are not.
 
-    Seen to fail with `cache.apply` left out of `revoke`.
+    Seen to fail with `tell_cache` left out of `revoke`.
     """
     tokens = [(await cached.sign_in(f"person{number}")).session_token for number in range(3)]
     for token in tokens:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from watchword.audit.refusals import Refusals
+from watchword.changes.model import Change
 from watchword.crypto import KeyRing
 from watchword.login.failures import FailureCounter
 from watchword.login.limits import Limits
@@ -46,3 +47,8 @@ class LoginContext:
     mail_queued: Callable[[], None]
     callers_changed: Callable[[], Awaitable[None]]
     cache: SessionCache | None = None
+
+    def tell_cache(self, change: Change) -> None:
+        """Has this process's next checks know of a committed change; the other replicas poll it."""
+        if self.cache is not None:
+            self.cache.apply(change)

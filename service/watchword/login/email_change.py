@@ -162,8 +162,7 @@ async def _change(
     user, grants, ended, change = await ctx.database.run_tx(
         transaction, committed=lambda tx, _: tx.audit.exists(event_id)
     )
-    if ctx.cache is not None:
-        ctx.cache.apply(change)
+    ctx.tell_cache(change)
     return EmailChanged(user, grants, ended.count, changes.token_of(ctx.keys, change))
 
 

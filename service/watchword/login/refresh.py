@@ -51,8 +51,8 @@ async def refresh_session(ctx: LoginContext, token: str, *, client: Client) -> R
             done = await _try_once(ctx, token, client)
         except _LostRace:
             continue
-        if done.change is not None and ctx.cache is not None:
-            ctx.cache.apply(done.change)
+        if done.change is not None:
+            ctx.tell_cache(done.change)
         if done.answer is None:
             raise SessionInvalid
         return done.answer

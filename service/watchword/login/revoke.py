@@ -48,9 +48,7 @@ async def revoke(
     ended = await mutate(ctx.database, lambda tx: _end(ctx, tx, presented, target, caller))
     if ended is None:
         return _NOTHING_REVOKED
-    if ctx.cache is not None:
-        # Here it counts before the answer; at the other replicas with their next poll.
-        ctx.cache.apply(ended.change)
+    ctx.tell_cache(ended.change)
     return Revoked(ended.count, changes.token_of(ctx.keys, ended.change))
 
 

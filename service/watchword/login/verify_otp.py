@@ -177,8 +177,8 @@ async def _sign_in(
     signed_in, change = await ctx.database.run_tx(
         transaction, committed=lambda tx, done: tx.sessions.exists(done[0].session.id)
     )
-    if change is not None and ctx.cache is not None:
-        ctx.cache.apply(change)
+    if change is not None:
+        ctx.tell_cache(change)
     return signed_in
 
 

@@ -314,8 +314,8 @@ class AdminService:
 
     def _told(self, mutation: Mutation) -> str:
         """Tells the cache of this process, before the answer, and returns the change token."""
-        if mutation.done and self._ctx.cache is not None:
-            self._ctx.cache.apply(mutation.change)
+        if mutation.done:
+            self._ctx.tell_cache(mutation.change)
         return changes.token_of(self._ctx.keys, mutation.change)
 
 
