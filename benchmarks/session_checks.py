@@ -54,10 +54,15 @@ class Size:
     runs: int
     seconds: float
     warm_up_seconds: float
+    settle_seconds: float
 
 
-FULL = Size(users=10_000, sessions=100_000, runs=3, seconds=8.0, warm_up_seconds=120.0)
-QUICK = Size(users=100, sessions=1_000, runs=1, seconds=1.5, warm_up_seconds=3.0)
+FULL = Size(
+    users=10_000, sessions=100_000, runs=3, seconds=8.0, warm_up_seconds=120.0, settle_seconds=30.0
+)
+QUICK = Size(
+    users=100, sessions=1_000, runs=1, seconds=1.5, warm_up_seconds=3.0, settle_seconds=1.0
+)
 
 
 @dataclass(slots=True)
@@ -200,6 +205,9 @@ def measure(
             cores.give_to_server(row.server.pid)
         for number, row in _turns(size, rows):
             _tell(f"run {number + 1} of {size.runs}: {row.label()}")
+            if row.server.has_postgres:
+                # While others were loaded, all that was known has become too old.
+                run_load(check, sessions, (16, 16), seconds=size.settle_seconds)
             run_load(row.server, row.sessions, row.concurrency, seconds=size.seconds / 8)
             result = run_load(row.server, row.sessions, row.concurrency, seconds=size.seconds)
             row.results.append(result)

@@ -86,14 +86,17 @@ async def watchword(
 async def started(
     *arguments: str, env: Mapping[str, str] | None = None, program: Sequence[str] = ()
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, Path]]:
-    """Runs `watchword ARGUMENTS` until the block ends and gives it with the path of its output."""
+    """Runs `watchword ARGUMENTS` until the block ends and gives it with the path of its output.
+
+    A killed process leaves its temporary files: they go with the folder of this one.
+    """
     with tempfile.TemporaryDirectory(prefix="watchword-process-") as folder:
         log_path = Path(folder, "log")
         with log_path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *(program or [str(WATCHWORD)]),
                 *arguments,
-                env=environment(env),
+                env={**environment(env), "TMPDIR": folder},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,12 +1,15 @@
 //! One connection of a client: which protocol, which limits, and when it has to go.
 
-use std::pin::pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
+use hyper::rt::Executor;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -15,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::call::Answering;
 use crate::events::Events;
 use crate::lane::Lane;
-use crate::metered::Metered;
+use crate::metered::{Meter, Metered};
 use crate::room::Room;
 use crate::route::Routes;
 use crate::settings::{
@@ -97,7 +100,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let began = Instant::now();
-    let (stream, read_bytes) = Metered::new(stream);
+    let (stream, meter) = Metered::new(stream);
     let calls = Arc::new(Calls {
         in_flight: AtomicUsize::new(0),
         last_end: Mutex::new(began),
@@ -111,7 +114,15 @@ where
     loop {
         tokio::select! {
             // What went wrong is the client's to know.
-            _ = connection.as_mut() => return,
+            _ = poll_fn(|context| {
+                // Calls are answered while others are read; all answers are written together.
+                meter.hold();
+                let polled = connection.as_mut().poll(context);
+                if meter.let_go() && polled.is_pending() {
+                    return connection.as_mut().poll(context);
+                }
+                polled
+            }) => return,
             stage = stopping.wait_for(|&stage| stage != seen) => {
                 let Ok(Stage::Draining) = stage.map(|stage| *stage) else { return };
                 seen = Stage::Draining;
@@ -120,7 +131,7 @@ where
             () = sleep_until(wake) => {
                 let now = Instant::now();
                 let head_end = began + HEAD_TIMEOUT;
-                if aged || now >= head_end && said_nothing(&read_bytes) {
+                if aged || now >= head_end && said_nothing(&meter) {
                     return;
                 }
                 let idle_end = calls.idle_since().unwrap_or(now) + shared.idle_max;
@@ -142,12 +153,30 @@ where
 
 /// Whether not even HTTP/2's first words have come. HTTP/1.1 is shorter or longer, and its heads
 /// have a time-out of their own.
-fn said_nothing(read_bytes: &AtomicU64) -> bool {
-    read_bytes.load(Ordering::Relaxed) < PREFACE_BYTES
+fn said_nothing(meter: &Meter) -> bool {
+    meter.read_bytes() < PREFACE_BYTES
 }
 
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+/// Answers a call where it was read, if that needs no waiting: most do not, and a task costs as much
+/// as looking a session up.
+#[derive(Clone, Copy)]
+struct AtOnce;
+
+impl<F> Executor<F> for AtOnce
+where
+    F: Future<Output = ()> + Send + Unpin + 'static,
+{
+    fn execute(&self, mut call: F) {
+        let mut nobody = Context::from_waker(Waker::noop());
+        if Pin::new(&mut call).poll(&mut nobody).is_pending() {
+            // The task polls it again, with a waker of its own.
+            tokio::spawn(call);
+        }
+    }
+}
+
+fn builder() -> Builder<AtOnce> {
+    let mut builder = Builder::new(AtOnce);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -1,9 +1,10 @@
-//! A stream that notes how much was read of it, so that somebody can see that nothing comes.
+//! A stream that notes how much was read of it, so that somebody can see that nothing comes, and
+//! that writes when it is told to.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -11,14 +12,40 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// The client's end of a connection.
 pub(crate) struct Metered<S> {
     stream: S,
-    read_bytes: Arc<AtomicU64>,
+    meter: Arc<Meter>,
+}
+
+/// What of a stream is known and said beside it.
+#[derive(Default)]
+pub(crate) struct Meter {
+    read_bytes: AtomicU64,
+    holding: AtomicBool,
+    held: AtomicBool,
+}
+
+impl Meter {
+    pub(crate) fn read_bytes(&self) -> u64 {
+        self.read_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Has what is written wait, until it is let go. One task writes, and it alone says so.
+    pub(crate) fn hold(&self) {
+        self.holding.store(true, Ordering::Relaxed);
+        self.held.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether something waits. Nobody is woken: whoever lets go polls the writer again.
+    pub(crate) fn let_go(&self) -> bool {
+        self.holding.store(false, Ordering::Relaxed);
+        self.held.load(Ordering::Relaxed)
+    }
 }
 
 impl<S> Metered<S> {
-    pub(crate) fn new(stream: S) -> (Self, Arc<AtomicU64>) {
-        let read_bytes = Arc::new(AtomicU64::new(0));
-        let meter = Arc::clone(&read_bytes);
-        (Self { stream, read_bytes }, meter)
+    pub(crate) fn new(stream: S) -> (Self, Arc<Meter>) {
+        let meter = Arc::new(Meter::default());
+        let shared = Arc::clone(&meter);
+        (Self { stream, meter }, shared)
     }
 }
 
@@ -32,7 +59,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         let read = buffer.filled().len().saturating_sub(before);
         let read = u64::try_from(read).unwrap_or(u64::MAX);
-        self.read_bytes.fetch_add(read, Ordering::Relaxed);
+        self.meter.read_bytes.fetch_add(read, Ordering::Relaxed);
         polled
     }
 }
@@ -43,6 +70,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.meter.holding.load(Ordering::Relaxed) {
+            self.meter.held.store(true, Ordering::Relaxed);
+            return Poll::Pending;
+        }
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -56,4 +87,29 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 
     // No `poll_write_vectored`: h2 would write each answer of more than 256 bytes by itself. So it
     // copies those of up to 1 KiB together, and what is ready at once is one system call.
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// What is held is told, and written by who tries again.
+    #[test]
+    fn what_is_held_waits() {
+        let (mut stream, meter) = Metered::new(Vec::new());
+        let mut context = Context::from_waker(Waker::noop());
+        let mut write = |bytes| Pin::new(&mut stream).poll_write(&mut context, bytes);
+        meter.hold();
+        assert!(!meter.let_go());
+        meter.hold();
+        assert!(write(b"held").is_pending());
+        assert!(meter.let_go());
+        assert!(matches!(write(b"written"), Poll::Ready(Ok(7))));
+        meter.hold();
+        assert!(!meter.let_go());
+        assert_eq!(stream.stream, b"written");
+    }
 }

@@ -25,7 +25,6 @@ TURN_SESSIONS_MAX: Final = 256
 TURNS_MAX: Final = 4
 # Nobody waits for a refill, so they gather for a while, and others' turns come in between.
 REFILL_SECONDS: Final = 0.2
-REFILL_SESSIONS_MAX: Final = 64
 # After a read that failed, which may have taken no time at all: everything else runs meanwhile.
 PAUSE_SECONDS: Final = 0.01
 
@@ -72,7 +71,7 @@ class SessionReader:
     async def _read_refills(self) -> None:
         while True:
             await asyncio.sleep(REFILL_SECONDS)
-            while (turn := self._missed.take_refills(REFILL_SESSIONS_MAX)) is not None:
+            while (turn := self._missed.take_refills(TURN_SESSIONS_MAX)) is not None:
                 if not await self._read(turn):
                     break
 
