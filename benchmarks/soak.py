@@ -3,12 +3,14 @@
 People sign in, are validated and sign out at an even rate, about half of what the machine takes,
 and sessions that stay are checked beside them, which the gate answers from its cache.
 After a warm-up the server's memory may grow by at most 5 %, and its open files by no more than the
-connections of its pool; when the load ends every one of these is idle. Exits with 1 when one is
-missed.
+connections of its pool; when the load ends every one of these is idle. While something else has the
+machine the server may say that it is overloaded, to at most one sign-in in a hundred. Exits with 1
+when one is missed.
 """
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import sys
 import time
@@ -21,12 +23,13 @@ from benchmarks.load_sign_ins import Codes
 from benchmarks.machine import facts
 from benchmarks.processes import ProcessFailed, watchword_server
 from benchmarks.table import table
-from watchword_client import AsyncClient, WatchwordError
+from watchword_client import AsyncClient, Overloaded, WatchwordError
 
 SIGN_INS_PER_SECOND = 40
 VALIDATIONS = 5
 STAYING = 100
 CHECKS_PER_SECOND = 200
+OVERLOADED_MAX = 0.01
 WARM_UP_SHARE = 0.25
 # Some of the jobs run for the first time after a minute.
 WARM_UP_SECONDS_MIN = 75.0
@@ -52,6 +55,7 @@ async def soak(ready: dict[str, Any], seconds: float) -> list[tuple[float, int, 
     codes = Codes(connection, ready)
     samples: list[tuple[float, int, int]] = []
     started = time.monotonic()
+    overloaded = 0
 
     async def sign_in(name: str) -> str:
         answer = await client.register(
@@ -62,15 +66,20 @@ async def soak(ready: dict[str, Any], seconds: float) -> list[tuple[float, int, 
         return str(signed_in.session_token)
 
     async def one(number: int) -> None:
-        token = await sign_in(f"person{number}")
-        for _ in range(VALIDATIONS):
-            await client.validate_session(token)
-        await client.revoke(token)
+        nonlocal overloaded
+        try:
+            token = await sign_in(f"person{number}")
+            for _ in range(VALIDATIONS):
+                await client.validate_session(token)
+            await client.revoke(token)
+        except Overloaded:
+            overloaded += 1
 
     async def check_for_ever(tokens: list[str]) -> None:
         for token in itertools.cycle(tokens):
             due = time.monotonic() + 1 / CHECKS_PER_SECOND
-            await client.validate_session(token)
+            with contextlib.suppress(Overloaded):
+                await client.validate_session(token)
             await asyncio.sleep(due - time.monotonic())
 
     async def sample() -> None:
@@ -78,12 +87,13 @@ async def soak(ready: dict[str, Any], seconds: float) -> list[tuple[float, int, 
             await asyncio.sleep(seconds / SAMPLES)
             samples.append((time.monotonic() - started, *_size(ready["pid"])))
 
+    sign_ins = int(seconds * SIGN_INS_PER_SECOND)
     try:
         staying = [await sign_in(f"staying{number}") for number in range(STAYING)]
         started = time.monotonic()
         async with asyncio.TaskGroup() as group:
             beside = [group.create_task(sample()), group.create_task(check_for_ever(staying))]
-            for number in range(int(seconds * SIGN_INS_PER_SECOND)):
+            for number in range(sign_ins):
                 await asyncio.sleep(started + number / SIGN_INS_PER_SECOND - time.monotonic())
                 group.create_task(one(number))
             for task in beside:
@@ -92,6 +102,9 @@ async def soak(ready: dict[str, Any], seconds: float) -> list[tuple[float, int, 
         samples.append((time.monotonic() - started, *_size(ready["pid"])))
         in_use = await connection.fetchval(IN_USE)
         print(facts(await connection.fetchval("SHOW server_version")))
+        print(f"{overloaded:,} of {sign_ins:,} sign-ins met an overloaded server")
+        if overloaded > OVERLOADED_MAX * sign_ins:
+            sys.exit("missed: too many")
         if in_use:
             sys.exit(f"missed: {in_use} connections are still in use")
     finally:

@@ -4,6 +4,8 @@ import itertools
 import random
 import re
 
+import pytest
+
 from tests.races.bursts import FULL
 from tests.rpc.wire import count
 from tests.support.running import RunningApp
@@ -41,6 +43,7 @@ def payloads() -> list[str]:
     return random.Random(35).sample(every, COUNT)
 
 
+@pytest.mark.timeout(1_800 if FULL else 120)
 async def test_sql_stays_a_text(app: RunningApp) -> None:
     """Names, filters, reasons and what is said of a device, with quotes, comments and statements in
     them: refused by the field's rule, or stored and compared as they are. No statement has a piece

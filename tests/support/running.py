@@ -108,14 +108,16 @@ class MailFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._read: dict[Path, EmailMessage] = {}
 
     def all(self) -> list[EmailMessage]:
         """Returns every mail, the oldest first."""
         files = sorted(self.folder.glob("*.eml"), key=lambda path: path.stat().st_mtime_ns)
-        return [
-            email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
-            for path in files
-        ]
+        for path in files:
+            if path not in self._read:
+                content = path.read_bytes()
+                self._read[path] = email.message_from_bytes(content, policy=email.policy.default)
+        return [self._read[path] for path in files]
 
     async def wait_for(self, address: str, *, count: int = 1) -> list[EmailMessage]:
         """Returns the mails to the address once there are so many."""
