@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::call::Answering;
 use crate::events::Events;
+use crate::guard::caught;
 use crate::lane::Lane;
 use crate::metered::{Meter, Metered};
 use crate::room::Room;
@@ -105,7 +106,7 @@ where
         in_flight: AtomicUsize::new(0),
         last_end: Mutex::new(began),
     });
-    let builder = builder();
+    let builder = builder(&shared.events);
     let service = service_fn(|request| Answering::begin(request, InFlight::begin(&calls), &shared));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut seen = Stage::Serving;
@@ -159,8 +160,8 @@ fn said_nothing(meter: &Meter) -> bool {
 
 /// Answers a call where it was read, if that needs no waiting: most do not, and a task costs as much
 /// as looking a session up.
-#[derive(Clone, Copy)]
-struct AtOnce;
+#[derive(Clone)]
+struct AtOnce(Arc<Events>);
 
 impl<F> Executor<F> for AtOnce
 where
@@ -168,15 +169,17 @@ where
 {
     fn execute(&self, mut call: F) {
         let mut nobody = Context::from_waker(Waker::noop());
-        if Pin::new(&mut call).poll(&mut nobody).is_pending() {
+        // A panic ends this call, not the others of the connection.
+        let polled = caught(|| Pin::new(&mut call).poll(&mut nobody), &self.0);
+        if polled.is_some_and(|polled| polled.is_pending()) {
             // The task polls it again, with a waker of its own.
             tokio::spawn(call);
         }
     }
 }
 
-fn builder() -> Builder<AtOnce> {
-    let mut builder = Builder::new(AtOnce);
+fn builder(events: &Arc<Events>) -> Builder<AtOnce> {
+    let mut builder = Builder::new(AtOnce(Arc::clone(events)));
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -39,6 +39,15 @@ impl Meter {
         self.holding.store(false, Ordering::Relaxed);
         self.held.load(Ordering::Relaxed)
     }
+
+    /// Whether a writer has to wait; notes that one does.
+    fn holds(&self) -> bool {
+        let holding = self.holding.load(Ordering::Relaxed);
+        if holding {
+            self.held.store(true, Ordering::Relaxed);
+        }
+        holding
+    }
 }
 
 impl<S> Metered<S> {
@@ -70,8 +79,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.meter.holding.load(Ordering::Relaxed) {
-            self.meter.held.store(true, Ordering::Relaxed);
+        if self.meter.holds() {
             return Poll::Pending;
         }
         Pin::new(&mut self.stream).poll_write(context, bytes)
@@ -82,6 +90,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Not before what is held.
+        if self.meter.holds() {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 
