@@ -60,7 +60,7 @@ dev: build ## Run Watchword with its own PostgreSQL; ARGS="--port-offset 100" fo
 # PostgreSQL. What kills servers measures their time, and runs alone.
 test: build ## Run all tests
 	cargo test --locked
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore=tests/faults
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore=tests/faults --durations 20
 	$(BIN)/python -m pytest tests/faults
 
 test-postgres15: build ## Run the tests of storage on an installed PostgreSQL 15
