@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.mutants.copies import ROOT, DoesNotApply, copy_with
 from tests.mutants.mutants import MUTANTS, Mutant
 
-TIMEOUT_SECONDS = 300
+TIMEOUT_SECONDS = 900
 WIDTH = 120
 # Of pytest: every test passed, some test failed. Any other says that nothing was tested.
 PASSED, FAILED = 0, 1
