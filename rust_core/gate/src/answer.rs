@@ -12,6 +12,7 @@ use crate::body::{Body, Broken};
 use crate::call::ask_python;
 use crate::check::{self, Answer, Missing};
 use crate::connection::{InFlight, Shared};
+use crate::credential::LastCredential;
 use crate::intake::Intake;
 use crate::lane::Lane;
 use crate::route::Check;
@@ -33,12 +34,17 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// Looks at who asks, and reads what has come of the body.
-    pub(crate) fn begin(check: Check, request: Request<Incoming>, lane: &Lane) -> Self {
+    pub(crate) fn begin(
+        check: Check,
+        request: Request<Incoming>,
+        last: &LastCredential,
+        lane: &Lane,
+    ) -> Self {
         let most = match check {
             Check::Sessions => BATCH_LOOKED_AT_BYTES,
             Check::Session | Check::Roles => LOOKED_AT_BYTES,
         };
-        let may_validate = lane.may_validate(request.headers());
+        let may_validate = lane.may_validate(request.headers(), last);
         Self {
             check,
             is_caller: may_validate.is_some(),

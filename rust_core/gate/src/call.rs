@@ -73,7 +73,7 @@ fn begin(request: Request<Incoming>, call: InFlight, shared: &Arc<Shared>) -> An
     }
     let later: Later = match (shared.routes.find(request.uri().path()), &shared.lane) {
         (Route::Check(check), Some(lane)) => {
-            let mut asked = Asked::begin(check, request, lane);
+            let mut asked = Asked::begin(check, request, call.last_credential(), lane);
             if let Some(answer) = asked.at_once(lane) {
                 return Answering::now(answer);
             }
@@ -81,7 +81,9 @@ fn begin(request: Request<Incoming>, call: InFlight, shared: &Arc<Shared>) -> An
             Box::pin(async move { asked.later(call, &lane, &shared).await })
         }
         (Route::Python, Some(lane)) => {
-            let is_caller = lane.may_validate(request.headers()).is_some();
+            let is_caller = lane
+                .may_validate(request.headers(), call.last_credential())
+                .is_some();
             let lane = Arc::clone(lane);
             Box::pin(async move {
                 let began = Instant::now();

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::call::Answering;
+use crate::credential::LastCredential;
 use crate::events::Events;
 use crate::guard::caught;
 use crate::lane::Lane;
@@ -60,6 +61,7 @@ pub(crate) enum Stage {
 struct Calls {
     in_flight: AtomicUsize,
     last_end: Mutex<Instant>,
+    last_credential: LastCredential,
 }
 
 /// Counts one call until it is dropped.
@@ -69,6 +71,10 @@ impl InFlight {
     fn begin(calls: &Arc<Calls>) -> Self {
         calls.in_flight.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(calls))
+    }
+
+    pub(crate) fn last_credential(&self) -> &LastCredential {
+        &self.0.last_credential
     }
 }
 
@@ -105,6 +111,7 @@ where
     let calls = Arc::new(Calls {
         in_flight: AtomicUsize::new(0),
         last_end: Mutex::new(began),
+        last_credential: LastCredential::default(),
     });
     let builder = builder(&shared.events);
     let service = service_fn(|request| Answering::begin(request, InFlight::begin(&calls), &shared));

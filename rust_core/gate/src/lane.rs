@@ -13,6 +13,7 @@ use watchword_core::cache::{Cache, Change, Fill, Hit, LEASE, Lease, LookUp, Sett
 use watchword_core::{Id, KeyRing, PresentedSession, Verifier};
 
 use crate::callers::{Callers, Digest};
+use crate::credential::LastCredential;
 use crate::live_row::{Row, Unreadable};
 use crate::misses::{Misses, Outcome, Reading, Turn, Waiters};
 use crate::refusal::{Refusal, Refusals};
@@ -180,7 +181,8 @@ impl Lane {
     }
 
     /// Whether the caller may validate; None without exactly one credential, that of a caller.
-    pub(crate) fn may_validate(&self, headers: &HeaderMap) -> Option<bool> {
+    /// `last` is the connection's.
+    pub(crate) fn may_validate(&self, headers: &HeaderMap, last: &LastCredential) -> Option<bool> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let (only, None) = (values.next()?, values.next()) else {
             return None;
@@ -188,7 +190,11 @@ impl Lane {
         let (scheme, credential) = only.to_str().ok()?.split_once(' ')?;
         // RFC 9110, 11.1: the scheme's case does not matter.
         let bearer = scheme.eq_ignore_ascii_case("bearer");
-        let digest = self.keys.parse_service_key(credential).filter(|_| bearer)?;
+        if !bearer {
+            return None;
+        }
+        let read = || self.keys.parse_service_key(credential);
+        let digest = last.digest(credential.as_bytes(), read)?;
         self.callers.may_validate(&digest, boottime_us())
     }
 

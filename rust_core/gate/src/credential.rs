@@ -1,0 +1,53 @@
+//! The credential that a connection came with last: nearly all of its calls come with the same, and
+//! to read one takes five hashes.
+
+use std::sync::{Mutex, PoisonError};
+
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
+
+use crate::callers::Digest;
+
+/// What was read last on one connection. Whose key it is, and whether it is still good, is asked
+/// for each call.
+#[derive(Default)]
+pub(crate) struct LastCredential(Mutex<Option<(Zeroizing<Vec<u8>>, Digest)>>);
+
+impl LastCredential {
+    /// The digest of a credential; `read` is asked unless it is the last that was good.
+    pub(crate) fn digest(
+        &self,
+        credential: &[u8],
+        read: impl FnOnce() -> Option<Digest>,
+    ) -> Option<Digest> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, digest)) = last.as_ref()
+            && bool::from(known.ct_eq(credential))
+        {
+            return Some(*digest);
+        }
+        let digest = read()?;
+        *last = Some((Zeroizing::new(credential.to_vec()), digest));
+        Some(digest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only the very same is known again, and a bad one is never kept.
+    #[test]
+    fn the_last_good_one_is_known() {
+        let last = LastCredential::default();
+        assert_eq!(last.digest(b"one", || None), None);
+        assert_eq!(last.digest(b"one", || Some([1; 32])), Some([1; 32]));
+        assert_eq!(last.digest(b"one", || None), Some([1; 32]));
+        for other in [b"onE".as_slice(), b"on", b"one ", b""] {
+            assert_eq!(last.digest(other, || None), None);
+        }
+        assert_eq!(last.digest(b"two", || Some([2; 32])), Some([2; 32]));
+        assert_eq!(last.digest(b"two", || None), Some([2; 32]));
+        assert_eq!(last.digest(b"one", || None), None);
+    }
+}
