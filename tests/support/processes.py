@@ -88,15 +88,17 @@ async def started(
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, Path]]:
     """Runs `watchword ARGUMENTS` until the block ends and gives it with the path of its output.
 
-    A killed process leaves its temporary files: they go with the folder of this one.
+    A killed server leaves its temporary files: they go with the folder of this one. Of `dev` they
+    are elsewhere, since its PostgreSQL may be another user's, who could not get there.
     """
     with tempfile.TemporaryDirectory(prefix="watchword-process-") as folder:
         log_path = Path(folder, "log")
+        own = {"TMPDIR": folder} if "serve" in arguments else {}
         with log_path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *(program or [str(WATCHWORD)]),
                 *arguments,
-                env={**environment(env), "TMPDIR": folder},
+                env={**environment(env), **own},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
