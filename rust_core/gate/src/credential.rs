@@ -1,5 +1,5 @@
 //! The credential that a connection came with last: nearly all of its calls come with the same, and
-//! to read one takes five hashes.
+//! to read one takes a MAC and a hash.
 
 use std::sync::{Mutex, PoisonError};
 

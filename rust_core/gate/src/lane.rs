@@ -189,8 +189,7 @@ impl Lane {
         };
         let (scheme, credential) = only.to_str().ok()?.split_once(' ')?;
         // RFC 9110, 11.1: the scheme's case does not matter.
-        let bearer = scheme.eq_ignore_ascii_case("bearer");
-        if !bearer {
+        if !scheme.eq_ignore_ascii_case("bearer") {
             return None;
         }
         let read = || self.keys.parse_service_key(credential);

@@ -28,16 +28,18 @@ impl Meter {
         self.read_bytes.load(Ordering::Relaxed)
     }
 
-    /// Has what is written wait, until it is let go. One task writes, and it alone says so.
-    pub(crate) fn hold(&self) {
-        self.holding.store(true, Ordering::Relaxed);
+    /// Polls what reads and writes the stream, so that it writes at the end, and all at once: what
+    /// it would write while it reads waits for a second poll.
+    pub(crate) fn poll_together<R>(&self, mut poll: impl FnMut() -> Poll<R>) -> Poll<R> {
         self.held.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether something waits. Nobody is woken: whoever lets go polls the writer again.
-    pub(crate) fn let_go(&self) -> bool {
+        self.holding.store(true, Ordering::Relaxed);
+        let polled = poll();
         self.holding.store(false, Ordering::Relaxed);
-        self.held.load(Ordering::Relaxed)
+        // Nobody was woken for what is held.
+        if polled.is_pending() && self.held.load(Ordering::Relaxed) {
+            return poll();
+        }
+        polled
     }
 
     /// Whether a writer has to wait; notes that one does.
@@ -102,26 +104,31 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::task::Waker;
 
     use super::*;
 
-    /// What is held is told, and written by who tries again.
+    /// What is held is written by a second poll, and without there is none.
     #[test]
     fn what_is_held_waits() {
         let (mut stream, meter) = Metered::new(Vec::new());
         let mut context = Context::from_waker(Waker::noop());
-        let mut write = |bytes| Pin::new(&mut stream).poll_write(&mut context, bytes);
-        meter.hold();
-        assert!(!meter.let_go());
-        meter.hold();
-        assert!(write(b"held").is_pending());
-        assert!(meter.let_go());
-        assert!(matches!(write(b"written"), Poll::Ready(Ok(7))));
-        meter.hold();
-        assert!(!meter.let_go());
+        let mut polls = Vec::new();
+        let written = meter.poll_together(|| {
+            let polled = Pin::new(&mut stream).poll_write(&mut context, b"written");
+            polls.push(polled.is_ready());
+            polled
+        });
+        assert!(matches!(written, Poll::Ready(Ok(7))));
+        assert_eq!(polls, [false, true]);
         assert_eq!(stream.stream, b"written");
+        let mut polls = 0;
+        let nothing: Poll<()> = meter.poll_together(|| {
+            polls += 1;
+            Poll::Pending
+        });
+        assert!(nothing.is_pending());
+        assert_eq!(polls, 1);
     }
 }
