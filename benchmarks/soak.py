@@ -13,6 +13,7 @@ import asyncio
 import itertools
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,42 +48,51 @@ IN_USE = """
 """
 
 
+@dataclass
+class People:
+    """Who signs in and is checked, and how often the server was overloaded for them."""
+
+    client: AsyncClient
+    codes: Codes
+    overloaded: int = 0
+
+    async def sign_in(self, name: str) -> str:
+        """Registers somebody and signs in; returns the session's token."""
+        answer = await self.client.register(
+            full_name="Ada Lovelace", username=name, email=f"{name}@example.com", send_otp=True
+        )
+        code = await self.codes.mailed_code(answer.challenge.id)
+        signed_in = await self.client.verify_otp(challenge_id=answer.challenge.id, code=code)
+        return str(signed_in.session_token)
+
+    async def come_and_go(self, name: str) -> None:
+        """Signs in, is checked and signs out."""
+        try:
+            token = await self.sign_in(name)
+            for _ in range(VALIDATIONS):
+                await self.client.validate_session(token)
+            await self.client.revoke(token)
+        except Overloaded:
+            self.overloaded += 1
+
+    async def check_for_ever(self, tokens: list[str]) -> None:
+        """Checks one after the other, at an even rate."""
+        for token in itertools.cycle(tokens):
+            due = time.monotonic() + 1 / CHECKS_PER_SECOND
+            try:
+                await self.client.validate_session(token)
+            except Overloaded:
+                self.overloaded += 1
+            await asyncio.sleep(due - time.monotonic())
+
+
 async def soak(ready: dict[str, Any], seconds: float) -> list[tuple[float, int, int]]:
     """Runs the load; returns samples of (seconds, resident KiB, open files)."""
     connection = await asyncpg.connect(ready["database_url"])
     client = AsyncClient(ready["api"], service_key=ready["service_key"], timeout=TIMEOUT_SECONDS)
-    codes = Codes(connection, ready)
+    people = People(client, Codes(connection, ready))
     samples: list[tuple[float, int, int]] = []
     started = time.monotonic()
-    overloaded = 0
-
-    async def sign_in(name: str) -> str:
-        answer = await client.register(
-            full_name="Ada Lovelace", username=name, email=f"{name}@example.com", send_otp=True
-        )
-        code = await codes.mailed_code(answer.challenge.id)
-        signed_in = await client.verify_otp(challenge_id=answer.challenge.id, code=code)
-        return str(signed_in.session_token)
-
-    async def one(number: int) -> None:
-        nonlocal overloaded
-        try:
-            token = await sign_in(f"person{number}")
-            for _ in range(VALIDATIONS):
-                await client.validate_session(token)
-            await client.revoke(token)
-        except Overloaded:
-            overloaded += 1
-
-    async def check_for_ever(tokens: list[str]) -> None:
-        nonlocal overloaded
-        for token in itertools.cycle(tokens):
-            due = time.monotonic() + 1 / CHECKS_PER_SECOND
-            try:
-                await client.validate_session(token)
-            except Overloaded:
-                overloaded += 1
-            await asyncio.sleep(due - time.monotonic())
 
     async def sample() -> None:
         while True:
@@ -91,21 +101,26 @@ async def soak(ready: dict[str, Any], seconds: float) -> list[tuple[float, int, 
 
     sign_ins = int(seconds * SIGN_INS_PER_SECOND)
     try:
-        staying = [await sign_in(f"staying{number}") for number in range(STAYING)]
+        staying = [await people.sign_in(f"staying{number}") for number in range(STAYING)]
         started = time.monotonic()
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(sample()), group.create_task(check_for_ever(staying))]
+            beside = [
+                group.create_task(sample()),
+                group.create_task(people.check_for_ever(staying)),
+            ]
             for number in range(sign_ins):
                 await asyncio.sleep(started + number / SIGN_INS_PER_SECOND - time.monotonic())
-                group.create_task(one(number))
+                group.create_task(people.come_and_go(f"person{number}"))
             for task in beside:
                 task.cancel()
         await asyncio.sleep(2)
         samples.append((time.monotonic() - started, *_size(ready["pid"])))
         in_use = await connection.fetchval(IN_USE)
         print(facts(await connection.fetchval("SHOW server_version")))
-        print(f"overloaded {overloaded:,} times in {sign_ins:,} sign-ins and the checks beside")
-        if overloaded > OVERLOADED_MAX * sign_ins:
+        print(
+            f"overloaded {people.overloaded:,} times in {sign_ins:,} sign-ins and the checks beside"
+        )
+        if people.overloaded > OVERLOADED_MAX * sign_ins:
             sys.exit("missed: too many")
         if in_use:
             sys.exit(f"missed: {in_use} connections are still in use")
