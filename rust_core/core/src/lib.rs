@@ -52,6 +52,6 @@ pub use secret::{Id, KEY_SIZE, SLOT_MAX, Secret, new_id, new_id_random_slot, ran
 pub use service_key::SERVICE_KEY_LENGTH;
 pub use subject::{SubjectKey, slot_of_subject};
 pub use token::{
-    MintedSession, PresentedSession, RefreshedSession, SESSION_TOKEN_LENGTH, Verifier,
-    verifier_matches,
+    MintedSession, PresentedSession, ReadSession, RefreshedSession, SESSION_TOKEN_LENGTH, Tag,
+    Verifier, verifier_matches,
 };

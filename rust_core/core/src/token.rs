@@ -5,7 +5,7 @@
 //! | 1 | id of the key that signed |
 //! | 16 | session id |
 //! | 32 | secret |
-//! | 8 | tag: a MAC over the rest, so that invented tokens cost no look-up |
+//! | 8 | tag: a MAC over the rest, so that invented tokens cost the database nothing |
 //!
 //! What is stored is the verifier, a MAC over session id and secret: who reads the table holds no
 //! token. Another format gets another prefix.
@@ -27,6 +27,9 @@ const RAW_SIZE: usize = 57;
 
 /// Characters of a session token, prefix and all.
 pub const SESSION_TOKEN_LENGTH: usize = 79;
+
+/// The MAC in a token over the rest of it.
+pub type Tag = [u8; TAG_SIZE];
 
 /// What is stored of a session's secret: HMAC-SHA-256 over session id and secret, 32 bytes.
 pub type Verifier = [u8; 32];
@@ -66,6 +69,34 @@ impl fmt::Debug for PresentedSession {
     }
 }
 
+/// A token of canonical form and of a key of the ring; whether its tag is right is not known yet.
+/// That need not be asked of a token that is known to be right from before.
+pub struct ReadSession {
+    presented: PresentedSession,
+    secret: Zeroizing<[u8; KEY_SIZE]>,
+    tag: Tag,
+}
+
+impl ReadSession {
+    /// What it says, be its tag right or not.
+    #[must_use]
+    pub fn presented(&self) -> &PresentedSession {
+        &self.presented
+    }
+
+    /// The tag, right or not.
+    #[must_use]
+    pub fn tag(&self) -> Tag {
+        self.tag
+    }
+}
+
+impl fmt::Debug for ReadSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReadSession([redacted])")
+    }
+}
+
 /// The token that follows another of the same session, and what is to be stored of it.
 pub struct RefreshedSession {
     /// For the user.
@@ -100,39 +131,14 @@ impl KeyRing {
     /// Reads a token; None unless its form is canonical, its key known and its tag right.
     #[must_use]
     pub fn parse_session_token(&self, token: &str) -> Option<PresentedSession> {
-        self.read_token(token, |key, session_id, secret| PresentedSession {
-            session_id: *session_id,
-            key_id: key.id,
-            verifier: verifier(key, session_id, secret),
-        })
+        let read = self.read_session_token(token)?;
+        self.has_right_tag(&read).then_some(read.presented)
     }
 
-    /// Makes the token that follows this one, whose secret is the `generation`-th of its session,
-    /// signed by the key `key_id`: always the same, so that whoever presents the same token gets the
-    /// same new one. None where [`KeyRing::parse_session_token`] gives none, or without that key.
+    /// Reads a token; None unless its form is canonical and its key known. Whoever asks a database
+    /// because of it asks [`KeyRing::has_right_tag`] before.
     #[must_use]
-    pub fn refresh_session(
-        &self,
-        token: &str,
-        generation: i64,
-        key_id: u8,
-    ) -> Option<RefreshedSession> {
-        let next = self.find(key_id)?;
-        self.read_token(token, |_, session_id, secret| {
-            let message = next.session_refresh.message().raw(session_id);
-            let secret = message.raw(&generation.to_be_bytes()).raw(secret).finish();
-            RefreshedSession {
-                token: write_token(next, session_id, &secret),
-                verifier: verifier(next, session_id, &secret),
-            }
-        })
-    }
-
-    fn read_token<R>(
-        &self,
-        token: &str,
-        read: impl FnOnce(&RingKey, &Id, &[u8; KEY_SIZE]) -> R,
-    ) -> Option<R> {
+    pub fn read_session_token(&self, token: &str) -> Option<ReadSession> {
         if token.len() != SESSION_TOKEN_LENGTH {
             return None;
         }
@@ -148,9 +154,50 @@ impl KeyRing {
         let (secret, rest) = rest.split_first_chunk::<KEY_SIZE>()?;
         let tag = *rest.first_chunk::<TAG_SIZE>()?;
         let key = self.find(*key_id)?;
-        tagged(key, session_id, secret)
-            .tag_matches(tag)
-            .then(|| read(key, session_id, secret))
+        Some(ReadSession {
+            presented: PresentedSession {
+                session_id: *session_id,
+                key_id: key.id,
+                verifier: verifier(key, session_id, secret),
+            },
+            secret: Zeroizing::new(*secret),
+            tag,
+        })
+    }
+
+    /// Whether this ring made the token.
+    #[must_use]
+    pub fn has_right_tag(&self, read: &ReadSession) -> bool {
+        let PresentedSession {
+            session_id, key_id, ..
+        } = &read.presented;
+        self.find(*key_id)
+            .is_some_and(|key| tagged(key, session_id, &read.secret).tag_matches(read.tag))
+    }
+
+    /// Makes the token that follows this one, whose secret is the `generation`-th of its session,
+    /// signed by the key `key_id`: always the same, so that whoever presents the same token gets the
+    /// same new one. None where [`KeyRing::parse_session_token`] gives none, or without that key.
+    #[must_use]
+    pub fn refresh_session(
+        &self,
+        token: &str,
+        generation: i64,
+        key_id: u8,
+    ) -> Option<RefreshedSession> {
+        let next = self.find(key_id)?;
+        let read = self.read_session_token(token)?;
+        if !self.has_right_tag(&read) {
+            return None;
+        }
+        let session_id = &read.presented.session_id;
+        let message = next.session_refresh.message().raw(session_id);
+        let message = message.raw(&generation.to_be_bytes());
+        let secret = message.raw(read.secret.as_slice()).finish();
+        Some(RefreshedSession {
+            token: write_token(next, session_id, &secret),
+            verifier: verifier(next, session_id, &secret),
+        })
     }
 }
 
@@ -261,6 +308,23 @@ mod tests {
         );
     }
 
+    /// A token with another tag is read, and known not to be right.
+    #[test]
+    fn a_tag_is_looked_at_when_asked() {
+        let minted = ring().mint_session(5).unwrap();
+        let token = minted.token.reveal();
+        let read = ring().read_session_token(token).unwrap();
+        assert!(ring().has_right_tag(&read));
+        let last = if token.ends_with('A') { 'B' } else { 'A' };
+        let other = format!("{}{last}", &token[..SESSION_TOKEN_LENGTH - 1]);
+        let wrong = ring().read_session_token(&other).unwrap();
+        assert_eq!(wrong.presented().verifier, read.presented().verifier);
+        assert_ne!(wrong.tag(), read.tag());
+        assert!(!ring().has_right_tag(&wrong));
+        assert!(ring().parse_session_token(&other).is_none());
+        assert!(ring().refresh_session(&other, 0, 1).is_none());
+    }
+
     /// Neither side of a token shows anything in Debug.
     #[test]
     fn debug_is_redacted() {
@@ -268,6 +332,8 @@ mod tests {
         let read = ring().parse_session_token(minted.token.reveal()).unwrap();
         assert_eq!(format!("{minted:?}"), "MintedSession([redacted])");
         assert_eq!(format!("{read:#?}"), "PresentedSession([redacted])");
+        let read = ring().read_session_token(minted.token.reveal()).unwrap();
+        assert_eq!(format!("{read:?}"), "ReadSession([redacted])");
         let next = ring().refresh_session(minted.token.reveal(), 0, 1).unwrap();
         assert_eq!(format!("{next:?}"), "RefreshedSession([redacted])");
     }

@@ -5,9 +5,11 @@
     reason = "a test fails by panicking"
 )]
 
+use std::cell::Cell;
+
 use watchword_core::cache::{
     Cache, Change, FLOOR_KEPT, Fill, LookUp, MAX_AGE, REFILL_AFTER, REFILL_SPREAD, REPORT_EVERY,
-    SessionFill, Settings, UserFill,
+    SessionFill, Settings, Token, UserFill,
 };
 use watchword_core::{Id, Verifier};
 
@@ -60,9 +62,19 @@ fn user_change(version: i64, epoch: i64) -> Change {
     }
 }
 
+/// A token whose tag is right.
+fn token<'a>(session_id: &'a Id, verifier: &'a Verifier) -> Token<'a> {
+    Token {
+        session_id,
+        verifier,
+        tag: [9; 8],
+        has_right_tag: &|| true,
+    }
+}
+
 /// Looks the session up; a hit says whether last-seen is to be reported.
 fn ask(cache: &Cache, verifier: &Verifier, now: i64) -> LookUp<bool> {
-    cache.look_up(&SESSION, verifier, now, |hit| hit.report_last_seen)
+    cache.look_up(&token(&SESSION, verifier), now, |hit| hit.report_last_seen)
 }
 
 const HIT: LookUp<bool> = LookUp::Hit(false);
@@ -71,7 +83,7 @@ const HIT: LookUp<bool> = LookUp::Hit(false);
 #[test]
 fn hits_give_what_was_filled() {
     let cache = filled(&fill());
-    let found = cache.look_up(&SESSION, &VERIFIER, NOW, |hit| {
+    let found = cache.look_up(&token(&SESSION, &VERIFIER), NOW, |hit| {
         assert_eq!(
             (hit.session, hit.user, hit.roles),
             (&b"session"[..], &b"user"[..], &b"roles"[..])
@@ -83,7 +95,7 @@ fn hits_give_what_was_filled() {
     });
     assert_eq!(found, LookUp::Hit(()));
     assert_eq!(
-        cache.look_up(&USER, &VERIFIER, NOW, |_| false),
+        cache.look_up(&token(&USER, &VERIFIER), NOW, |_| false),
         LookUp::Miss
     );
 }
@@ -105,6 +117,44 @@ fn verifiers_are_compared_on_every_hit() {
     assert_eq!(ask(&cache, &VERIFIER, NOW + 30), HIT);
 }
 
+/// A tag is judged once, for the verifier with which it came: another one is judged anew, and so is
+/// each of the previous verifier's. What was right stays so when the session is read again, and goes
+/// with its verifier.
+#[test]
+fn tags_are_judged_once() {
+    let mut with_previous = fill();
+    with_previous.session.previous = Some(([4; 32], NOW + 30));
+    let cache = filled(&with_previous);
+    let judged = Cell::new(0);
+    let ask = |verifier: Verifier, tag: u64, right: bool| {
+        judged.set(0);
+        let token = Token {
+            tag: tag.to_ne_bytes(),
+            has_right_tag: &|| {
+                judged.set(judged.get() + 1);
+                right
+            },
+            ..token(&SESSION, &verifier)
+        };
+        (cache.look_up(&token, NOW, |_| ()), judged.get())
+    };
+    let (hit, miss) = (LookUp::Hit(()), LookUp::Miss);
+    assert_eq!(ask(VERIFIER, 0, false), (miss, 1));
+    assert_eq!(ask(VERIFIER, 9, false), (miss, 1));
+    assert_eq!(ask(VERIFIER, 9, true), (hit, 1));
+    assert_eq!(ask(VERIFIER, 9, false), (hit, 0));
+    assert_eq!(ask(VERIFIER, 8, false), (miss, 1));
+    assert_eq!(ask([4; 32], 9, false), (miss, 1));
+    assert_eq!(ask([4; 32], 7, true), (hit, 1));
+    assert_eq!(ask(VERIFIER, 7, false), (miss, 1));
+    assert_eq!(ask([5; 32], 9, true), (miss, 0));
+    assert!(cache.fill(cache.begin_fill(NOW), &with_previous, NOW));
+    assert_eq!(ask(VERIFIER, 9, false), (hit, 0));
+    with_previous.session.verifier = [6; 32];
+    assert!(cache.fill(cache.begin_fill(NOW), &with_previous, NOW));
+    assert_eq!(ask([6; 32], 9, false), (miss, 1));
+}
+
 type ChangeFill = fn(&mut Fill<'_>);
 
 /// From an age on one hit asks for another read, and after that read none does. The age is the
@@ -117,7 +167,7 @@ fn one_hit_asks_for_a_refill() {
         fill.session.verifier[0] = drawn;
         let cache = filled(&fill);
         let verifier = fill.session.verifier;
-        let asks = |now: i64| cache.look_up(&SESSION, &verifier, now, |hit| hit.refill);
+        let asks = |now: i64| cache.look_up(&token(&SESSION, &verifier), now, |hit| hit.refill);
         let old = NOW + REFILL_AFTER + own;
         assert_eq!(asks(old - 1), LookUp::Hit(false));
         assert_eq!(
@@ -204,7 +254,9 @@ fn a_newer_version_takes_the_place_of_a_later_read() {
     let mut newer = fill();
     (newer.user.version, newer.user.message) = (6, b"renamed");
     assert!(cache.fill(earlier, &newer, NOW + 1));
-    let found = cache.look_up(&SESSION, &VERIFIER, NOW + 1, |hit| hit.user == b"renamed");
+    let found = cache.look_up(&token(&SESSION, &VERIFIER), NOW + 1, |hit| {
+        hit.user == b"renamed"
+    });
     assert_eq!(found, LookUp::Hit(true));
 }
 
@@ -357,7 +409,10 @@ fn the_cache_is_bounded_by_bytes() {
     });
     let hit = |number| {
         let id = fill_number(number).session.id;
-        matches!(cache.look_up(&id, &VERIFIER, NOW, |_| ()), LookUp::Hit(()))
+        matches!(
+            cache.look_up(&token(&id, &VERIFIER), NOW, |_| ()),
+            LookUp::Hit(())
+        )
     };
     for number in 0..10_000 {
         assert!(cache.fill(cache.begin_fill(NOW), &fill_number(number), NOW));

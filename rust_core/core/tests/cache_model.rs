@@ -10,7 +10,7 @@
 
 use proptest::prelude::*;
 use watchword_core::cache::{
-    Cache, Change, Fill, LookUp, MAX_AGE, SessionFill, Settings, Ticket, UserFill,
+    Cache, Change, Fill, LookUp, MAX_AGE, SessionFill, Settings, Ticket, Token, UserFill,
 };
 use watchword_core::{Id, Verifier};
 
@@ -216,16 +216,19 @@ impl World {
     fn ask(&self, session: usize, back: u8) {
         let (now, user) = (self.database.now, session % USERS);
         let secret = self.database.sessions[session].secret.saturating_sub(back);
-        let found = self
-            .cache
-            .look_up(&session_id(session), &verifier(secret), now, |hit| {
-                assert_eq!(*hit.user_id, user_id(user));
-                [hit.session, hit.user].map(|stamp| {
-                    let part =
-                        |at: usize| i64::from_be_bytes(stamp[at..at + 8].try_into().unwrap());
-                    [part(0), part(8), part(16)]
-                })
-            });
+        let token = Token {
+            session_id: &session_id(session),
+            verifier: &verifier(secret),
+            tag: [secret; 8],
+            has_right_tag: &|| true,
+        };
+        let found = self.cache.look_up(&token, now, |hit| {
+            assert_eq!(*hit.user_id, user_id(user));
+            [hit.session, hit.user].map(|stamp| {
+                let part = |at: usize| i64::from_be_bytes(stamp[at..at + 8].try_into().unwrap());
+                [part(0), part(8), part(16)]
+            })
+        });
         match found {
             LookUp::Hit([seen, shown]) => {
                 for (change, then) in self.applied.iter().map(|which| &self.changes[*which]) {

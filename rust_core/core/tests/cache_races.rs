@@ -20,12 +20,12 @@ mod sync {
 }
 
 use cache::{
-    Cache, Change, Fill, Lease, LookUp, REPORT_EVERY, SessionFill, Settings, TICK, UserFill,
+    Cache, Change, Fill, Lease, LookUp, REPORT_EVERY, SessionFill, Settings, TICK, Token, UserFill,
 };
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner, thread};
 use sync::{Arc, AtomicBool, AtomicI64, Ordering};
-use watchword_core::{Id, Verifier, verifier_matches};
+use watchword_core::{Id, Tag, Verifier, verifier_matches};
 
 const NOW: i64 = 1_800_000_000_000_000;
 const USER: Id = [2; 16];
@@ -74,11 +74,20 @@ fn fill(cache: &Cache, session: u8, version: i64, ticket: cache::Ticket) -> bool
     cache.fill(ticket, &Fill { user, session }, NOW)
 }
 
+/// A token of a session, whose tag is right.
+fn token(session_id: &Id) -> Token<'_> {
+    Token {
+        session_id,
+        verifier: &[3; 32],
+        tag: [9; 8],
+        has_right_tag: &|| true,
+    }
+}
+
 /// The versions of session and user in a hit.
 fn hit(cache: &Cache, session: u8) -> Option<(i64, i64)> {
-    let verifier: Verifier = [3; 32];
     let version = |bytes: &[u8]| i64::from_be_bytes(bytes.try_into().unwrap());
-    match cache.look_up(&[session; 16], &verifier, NOW, |hit| {
+    match cache.look_up(&token(&[session; 16]), NOW, |hit| {
         (version(hit.session), version(hit.user))
     }) {
         LookUp::Hit(versions) => Some(versions),
@@ -279,7 +288,7 @@ fn last_seen_is_reported_by_one() {
         let asking = [(); 3].map(|()| {
             let cache = Arc::clone(&cache);
             thread::spawn(move || {
-                let found = cache.look_up(&[1; 16], &[3; 32], NOW, |hit| hit.report_last_seen);
+                let found = cache.look_up(&token(&[1; 16]), NOW, |hit| hit.report_last_seen);
                 found == LookUp::Hit(true)
             })
         });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use watchword_core::cache::{Hit, LookUp};
-use watchword_core::{KnownChange, PresentedSession};
+use watchword_core::{KnownChange, PresentedSession, ReadSession};
 
 use crate::lane::{Lane, Moment, is_young};
 use crate::message::{self, Batch, Parts};
@@ -36,7 +36,7 @@ pub(crate) enum Missing {
 
 /// A batch, and what is not known of it.
 pub(crate) struct MissingMany {
-    presented: Vec<Option<PresentedSession>>,
+    tokens: Vec<Option<ReadSession>>,
     places: Vec<usize>,
     /// Without a lease nothing is known, and the cache is not needed for the rest.
     leased: bool,
@@ -73,16 +73,16 @@ pub(crate) async fn after_read(
 
 fn one_at_once(check: Check, body: &[u8], lane: &Lane) -> Option<Answer> {
     let OneSession {
-        presented,
+        token,
         changes,
         max_auth_age,
     } = one_session(check, body, lane)?;
     let refused = || Answer::Refused(lane.refusals.invalid.clone());
-    let Some(presented) = presented else {
+    let Some(token) = token else {
         return Some(refused());
     };
     let found = lane.within_lease(|moment| {
-        Some(lane.look_up(&presented, moment, |hit| {
+        Some(lane.look_up(&token, moment, |hit| {
             knows(hit, &changes).then(|| {
                 let recent = is_recent(hit.auth_time, moment.now(), max_auth_age);
                 recent.then(|| write(check, hit.into(), moment.as_of))
@@ -95,7 +95,9 @@ fn one_at_once(check: Check, body: &[u8], lane: &Lane) -> Option<Answer> {
             Answer::Refused(lane.refusals.reauthentication_needed.clone())
         }
         Some(LookUp::Dead) => refused(),
+        None if !lane.keys.has_right_tag(&token) => refused(),
         Some(LookUp::Hit(None) | LookUp::Miss) | None => {
+            let presented = token.presented().clone();
             Answer::Missing(Missing::One(check, presented, max_auth_age))
         }
     })
@@ -122,8 +124,8 @@ async fn read_one(
 
 /// What a request about one session asks.
 struct OneSession {
-    /// None of a token that was not minted here.
-    presented: Option<PresentedSession>,
+    /// None of a token that was not minted here, as far as that is seen without its tag.
+    token: Option<ReadSession>,
     /// What the answer has to have in it.
     changes: Vec<KnownChange>,
     max_auth_age: Option<i64>,
@@ -145,7 +147,7 @@ fn one_session(check: Check, body: &[u8], lane: &Lane) -> Option<OneSession> {
         None => Vec::new(),
     };
     Some(OneSession {
-        presented: lane.keys.parse_session_token(asked.token),
+        token: lane.keys.read_session_token(asked.token),
         changes,
         max_auth_age: asked.max_auth_age,
     })
@@ -174,22 +176,18 @@ fn knows(hit: &Hit<'_>, changes: &[KnownChange]) -> bool {
     })
 }
 
-/// The sessions of a batch, None for a token that was not minted here.
-type Presented = [Option<PresentedSession>];
-
 /// What was read for a batch, by place.
 type Readings = HashMap<usize, Arc<Reading>>;
 
 fn many_at_once(body: &[u8], lane: &Lane) -> Option<Answer> {
-    let presented = many_sessions(body, lane)?;
+    let tokens = many_sessions(body, lane)?;
     let nothing = Readings::new();
-    let known =
-        lane.within_lease(|moment| Some(write_many(&presented, &nothing, Some(moment), lane)));
+    let known = lane.within_lease(|moment| Some(write_many(&tokens, &nothing, Some(moment), lane)));
     let leased = known.is_some();
-    match known.unwrap_or_else(|| write_many(&presented, &nothing, None, lane)) {
+    match known.unwrap_or_else(|| write_many(&tokens, &nothing, None, lane)) {
         Ok(answer) => answer.map(Answer::Ready),
         Err(places) => Some(Answer::Missing(Missing::Many(MissingMany {
-            presented,
+            tokens,
             places,
             leased,
         }))),
@@ -198,13 +196,14 @@ fn many_at_once(body: &[u8], lane: &Lane) -> Option<Answer> {
 
 async fn read_many(missing: MissingMany, lane: &Lane) -> Option<Result<Vec<u8>, Refusal>> {
     let MissingMany {
-        presented,
+        tokens,
         places,
         leased,
     } = missing;
     let sessions: Vec<PresentedSession> = places
         .iter()
-        .filter_map(|&at| presented.get(at).cloned().flatten())
+        .filter_map(|&at| tokens.get(at)?.as_ref())
+        .map(|token| token.presented().clone())
         .collect();
     let readings: Readings = match lane.read(&sessions).await {
         Ok(readings) => places.into_iter().zip(readings).collect(),
@@ -212,33 +211,34 @@ async fn read_many(missing: MissingMany, lane: &Lane) -> Option<Result<Vec<u8>, 
     };
     // What was known and is not any more makes a batch that grpc.aio answers.
     let written = if leased {
-        lane.within_lease(|moment| write_many(&presented, &readings, Some(moment), lane).ok())
+        lane.within_lease(|moment| write_many(&tokens, &readings, Some(moment), lane).ok())
     } else {
-        write_many(&presented, &readings, None, lane).ok()
+        write_many(&tokens, &readings, None, lane).ok()
     };
     // As the last step: this thread may have been stopped meanwhile.
     let young = readings.values().all(|reading| is_young(reading));
     written.flatten().filter(|_| young).map(Ok)
 }
 
-fn many_sessions(body: &[u8], lane: &Lane) -> Option<Vec<Option<PresentedSession>>> {
+/// The tokens of a batch, None for one that was not minted here, as far as that is seen without tags.
+fn many_sessions(body: &[u8], lane: &Lane) -> Option<Vec<Option<ReadSession>>> {
     let tokens = request::batch_validate_sessions(request::message_of(body)?)?;
-    let parse = |token| lane.keys.parse_session_token(token);
-    Some(tokens.into_iter().map(parse).collect())
+    let read = |token| lane.keys.read_session_token(token);
+    Some(tokens.into_iter().map(read).collect())
 }
 
 /// Writes a batch of what is known; the places of what is missing otherwise. None if no time can be
 /// given, since nothing was looked up.
 fn write_many(
-    presented: &Presented,
+    tokens: &[Option<ReadSession>],
     readings: &Readings,
     moment: Option<Moment>,
     lane: &Lane,
 ) -> Result<Option<Vec<u8>>, Vec<usize>> {
-    let mut batch = Batch::new(presented.len());
+    let mut batch = Batch::new(tokens.len());
     let mut missing = Vec::new();
-    for (at, session) in presented.iter().enumerate() {
-        let Some(session) = session else {
+    for (at, token) in tokens.iter().enumerate() {
+        let Some(token) = token else {
             batch.refused();
             continue;
         };
@@ -247,9 +247,10 @@ fn write_many(
                 Some(parts) => batch.live(parts),
                 None => batch.refused(),
             },
-            (None, None) => missing.push(at),
+            (None, None) if lane.keys.has_right_tag(token) => missing.push(at),
+            (None, None) => batch.refused(),
             (None, Some(moment)) => {
-                match lane.look_up(session, moment, |hit| batch.live(hit.into())) {
+                match lane.look_up(token, moment, |hit| batch.live(hit.into())) {
                     LookUp::Hit(()) => {}
                     LookUp::Dead => batch.refused(),
                     LookUp::Miss => missing.push(at),

@@ -20,7 +20,6 @@ use crate::credential::LastCredential;
 use crate::events::Events;
 use crate::guard::caught;
 use crate::lane::Lane;
-use crate::metered::{Meter, Metered};
 use crate::room::Room;
 use crate::route::Routes;
 use crate::settings::{
@@ -30,6 +29,7 @@ use crate::settings::{
 };
 use crate::unary::UnaryCalls;
 use crate::upstream::Upstream;
+use crate::wire::Wire;
 
 /// What HTTP/2 begins with (RFC 9113, 3.4).
 const PREFACE_BYTES: u64 = 24;
@@ -107,7 +107,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let began = Instant::now();
-    let (stream, meter) = Metered::new(stream);
+    let (wire, stream) = Wire::new(stream);
     let calls = Arc::new(Calls {
         in_flight: AtomicUsize::new(0),
         last_end: Mutex::new(began),
@@ -122,7 +122,7 @@ where
     loop {
         tokio::select! {
             // What went wrong is the client's to know.
-            _ = poll_fn(|context| meter.poll_together(|| connection.as_mut().poll(context))) => return,
+            _ = poll_fn(|context| wire.poll(context, |context| connection.as_mut().poll(context))) => return,
             stage = stopping.wait_for(|&stage| stage != seen) => {
                 let Ok(Stage::Draining) = stage.map(|stage| *stage) else { return };
                 seen = Stage::Draining;
@@ -131,7 +131,7 @@ where
             () = sleep_until(wake) => {
                 let now = Instant::now();
                 let head_end = began + HEAD_TIMEOUT;
-                if aged || now >= head_end && said_nothing(&meter) {
+                if aged || now >= head_end && said_nothing(wire.read_bytes()) {
                     return;
                 }
                 let idle_end = calls.idle_since().unwrap_or(now) + shared.idle_max;
@@ -153,8 +153,8 @@ where
 
 /// Whether not even HTTP/2's first words have come. HTTP/1.1 is shorter or longer, and its heads
 /// have a time-out of their own.
-fn said_nothing(meter: &Meter) -> bool {
-    meter.read_bytes() < PREFACE_BYTES
+fn said_nothing(read_bytes: u64) -> bool {
+    read_bytes < PREFACE_BYTES
 }
 
 /// Answers a call where it was read, if that needs no waiting: most do not, and the task was a quarter

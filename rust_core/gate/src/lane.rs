@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use rustix::time::{ClockId, clock_gettime};
-use watchword_core::cache::{Cache, Change, Fill, Hit, LEASE, Lease, LookUp, Settings};
-use watchword_core::{Id, KeyRing, PresentedSession, Verifier};
+use watchword_core::cache::{Cache, Change, Fill, Hit, LEASE, Lease, LookUp, Settings, Token};
+use watchword_core::{Id, KeyRing, PresentedSession, ReadSession, Verifier};
 
 use crate::callers::{Callers, Digest};
 use crate::credential::LastCredential;
@@ -224,28 +224,42 @@ impl Lane {
     }
 
     /// Looks a session up; has a hit reported as seen, and read again, when it is time for that.
+    /// A miss has a right tag: a token with a wrong one is that of no session.
     pub(crate) fn look_up<R>(
         &self,
-        presented: &PresentedSession,
+        token: &ReadSession,
         moment: Moment,
         read: impl FnOnce(&Hit<'_>) -> R,
     ) -> LookUp<R> {
-        let (id, verifier) = (&presented.session_id, &presented.verifier);
+        let PresentedSession {
+            session_id,
+            verifier,
+            ..
+        } = token.presented();
+        let asked = Token {
+            session_id,
+            verifier,
+            tag: token.tag(),
+            has_right_tag: &|| self.keys.has_right_tag(token),
+        };
         let (mut report, mut first_use, mut refill) = (false, false, false);
-        let found = self.cache.look_up(id, verifier, moment.now, |hit| {
+        let found = self.cache.look_up(&asked, moment.now, |hit| {
             (report, first_use, refill) = (hit.report_last_seen, hit.first_use, hit.refill);
             read(hit)
         });
         if report {
-            self.seen.push((presented.session_id, moment.now));
+            self.seen.push((*session_id, moment.now));
         }
         if first_use {
-            self.first_uses.push((*id, *verifier));
+            self.first_uses.push((*session_id, *verifier));
         }
         if refill {
-            self.misses.push_refill(presented.session_id);
+            self.misses.push_refill(*session_id);
         }
-        found
+        match found {
+            LookUp::Miss if !self.keys.has_right_tag(token) => LookUp::Dead,
+            found => found,
+        }
     }
 
     /// Has the database asked for sessions; of each, in its place, what was read. No reading is

@@ -20,7 +20,6 @@ mod lane;
 mod listener;
 mod live_row;
 mod message;
-mod metered;
 mod misses;
 mod refusal;
 mod reports;
@@ -33,6 +32,7 @@ mod settings;
 mod unary;
 mod upstream;
 mod wake;
+mod wire;
 
 pub use callers::Digest;
 pub use events::{Event, EventKind};

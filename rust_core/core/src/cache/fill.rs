@@ -3,7 +3,7 @@
 use super::session::{Entry, Live};
 use super::user::{Data, User};
 use super::{Cache, Shard};
-use crate::sync::{Arc, AtomicBool, AtomicI64, Ordering, PoisonError};
+use crate::sync::{Arc, AtomicBool, AtomicI64, AtomicU64, Ordering, PoisonError};
 use crate::{Id, Verifier};
 
 /// Taken **before** the read whose result is to be filled.
@@ -84,6 +84,7 @@ impl Cache {
         let session = &fill.session;
         let live = Live {
             verifier: session.verifier,
+            tag: AtomicU64::new(0),
             previous: session.previous.map(Box::new),
             user,
             message: session.message.into(),

@@ -34,7 +34,7 @@ pub use fill::{Fill, SessionFill, Ticket, UserFill};
 pub use lease::{LEASE, Lease, TICK};
 
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering, RwLock};
-use crate::{Id, Verifier};
+use crate::{Id, Tag, Verifier};
 use session::{Entry, Live};
 use table::{Hasher, Table};
 use user::User;
@@ -92,6 +92,20 @@ impl Settings {
             shards,
         }
     }
+}
+
+/// What a session's holder presents.
+#[derive(Clone, Copy)]
+pub struct Token<'a> {
+    /// The session's id.
+    pub session_id: &'a Id,
+    /// What its secret makes.
+    pub verifier: &'a Verifier,
+    /// Its tag, right or not.
+    pub tag: Tag,
+    /// Says whether the tag is right; asked of a token with the right verifier, unless it came with
+    /// this tag before.
+    pub has_right_tag: &'a dyn Fn() -> bool,
 }
 
 /// What a session's holder is told; borrowed from the cache while the reader runs.
@@ -194,14 +208,19 @@ impl Cache {
     /// cache, since locks are held meanwhile: it copies into the answer, and nothing else.
     ///
     /// A verifier that is not the session's is a miss: it may be one that this replica has not
-    /// heard of. A dead session is dead whatever is presented, so nothing is kept to compare with.
+    /// heard of. So is a wrong tag. A dead session is dead whatever is presented, so nothing is kept
+    /// to compare with.
     pub fn look_up<R>(
         &self,
-        session_id: &Id,
-        verifier: &Verifier,
+        token: &Token<'_>,
         now: i64,
         read: impl FnOnce(&Hit<'_>) -> R,
     ) -> LookUp<R> {
+        let Token {
+            session_id,
+            verifier,
+            ..
+        } = *token;
         let hash = self.hasher.hash(session_id);
         let Some(Shard(shard)) = self.sessions.get(self.shard_of(hash)) else {
             return LookUp::Miss;
@@ -216,7 +235,7 @@ impl Cache {
         entry.mark_used();
         match &entry.live {
             None => LookUp::Dead,
-            Some(live) if live.accepts(verifier, now) => self.judge(live, verifier, now, read),
+            Some(live) if live.accepts(token, now) => self.judge(live, verifier, now, read),
             Some(_) => LookUp::Miss,
         }
     }

@@ -4,8 +4,8 @@ use std::mem::size_of;
 
 use super::table::{Keyed, allocated};
 use super::user::User;
-use super::{ENDLESS, MAX_AGE, REFILL_AFTER, REFILL_SPREAD};
-use crate::sync::{Arc, AtomicBool, AtomicI64, Ordering};
+use super::{ENDLESS, MAX_AGE, REFILL_AFTER, REFILL_SPREAD, Token};
+use crate::sync::{Arc, AtomicBool, AtomicI64, AtomicU64, Ordering};
 use crate::{Id, Verifier, verifier_matches};
 
 /// Hits note that a session was seen at most once in this time, so that a busy session's memory
@@ -22,6 +22,8 @@ pub(super) struct Entry {
 
 pub(super) struct Live {
     pub(super) verifier: Verifier,
+    /// The tag with which the verifier's token came and was right; 0 for none yet.
+    pub(super) tag: AtomicU64,
     pub(super) previous: Option<Box<(Verifier, i64)>>,
     pub(super) user: Arc<User>,
     pub(super) message: Box<[u8]>,
@@ -60,8 +62,8 @@ impl Entry {
         self.used.load(Ordering::Relaxed) && self.used.swap(false, Ordering::Relaxed)
     }
 
-    /// Puts in what was read later; what only this replica knows stays: dead and seen. What was
-    /// reported does not: the read says what of it was stored, and the rest is reported again.
+    /// Puts in what was read later; what only this replica knows stays: dead, seen, and the tag. What
+    /// was reported does not: the read says what of it was stored, and the rest is reported again.
     pub(super) fn refill(&mut self, fresh: Live) {
         if let Some(had) = &self.live
             && (fresh.version, fresh.began) >= (had.version, had.began)
@@ -69,19 +71,39 @@ impl Entry {
             fresh
                 .last_seen
                 .fetch_max(had.last_seen.load(Ordering::Relaxed), Ordering::Relaxed);
+            if verifier_matches(&fresh.verifier, &had.verifier) {
+                let tag = had.tag.load(Ordering::Relaxed);
+                fresh.tag.store(tag, Ordering::Relaxed);
+            }
             self.live = Some(fresh);
         }
     }
 }
 
 impl Live {
-    /// Compares in constant time with the verifier, and with the previous one until its end.
-    pub(super) fn accepts(&self, verifier: &Verifier, now: i64) -> bool {
-        verifier_matches(&self.verifier, verifier)
-            || self
-                .previous
-                .as_ref()
-                .is_some_and(|previous| now < previous.1 && verifier_matches(&previous.0, verifier))
+    /// Compares in constant time with the verifier, and with the previous one until its end; what
+    /// matches has to have the right tag, too.
+    pub(super) fn accepts(&self, token: &Token<'_>, now: i64) -> bool {
+        if verifier_matches(&self.verifier, token.verifier) {
+            return self.has_right_tag(token);
+        }
+        let matches_previous = self.previous.as_ref().is_some_and(|previous| {
+            now < previous.1 && verifier_matches(&previous.0, token.verifier)
+        });
+        matches_previous && (token.has_right_tag)()
+    }
+
+    /// Verifier and right tag together are the token that was right before: the MAC is not made again.
+    fn has_right_tag(&self, token: &Token<'_>) -> bool {
+        let tag = u64::from_ne_bytes(token.tag);
+        if tag != 0 && self.tag.load(Ordering::Relaxed) == tag {
+            return true;
+        }
+        let is_right = (token.has_right_tag)();
+        if is_right {
+            self.tag.store(tag, Ordering::Relaxed);
+        }
+        is_right
     }
 
     /// True for one caller, when the verifier is the present one and the previous one has no end yet.
