@@ -7,6 +7,7 @@ is no caller, still comes through it; the pipeline is the same for both.
 import asyncio
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from watchword.transport.pipeline import Asked, Handler
@@ -98,17 +99,20 @@ class UnaryServer:
                 task.cancel()
         loop = asyncio.get_running_loop()
         while len(self._tasks) < self._at_once and (call := self._calls.take()) is not None:
-            self._tasks[call.number] = loop.create_task(self._answer(call))
+            task = loop.create_task(self._answer(call))
+            self._tasks[call.number] = task
+            # Not in `_answer`, of which a task that is cancelled before it begins runs nothing.
+            task.add_done_callback(partial(self._ended, call.number))
+
+    def _ended(self, number: int, _task: asyncio.Task[None]) -> None:
+        del self._tasks[number]
+        if self._running:
+            self._take()
 
     async def _answer(self, call: UnaryCall) -> None:
-        try:
-            handler = self._handlers[call.method]
-            answer = await handler(Asked(call.message, [call.authorization], call.time_left))
-            if isinstance(answer, bytes):
-                call.end(answer)
-            else:
-                call.fail(answer.code, answer.message, answer.SerializeToString())
-        finally:
-            del self._tasks[call.number]
-            if self._running:
-                self._take()
+        handler = self._handlers[call.method]
+        answer = await handler(Asked(call.message, [call.authorization], call.time_left))
+        if isinstance(answer, bytes):
+            call.end(answer)
+        else:
+            call.fail(answer.code, answer.message, answer.SerializeToString())
