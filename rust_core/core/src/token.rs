@@ -73,7 +73,8 @@ impl fmt::Debug for PresentedSession {
 /// That need not be asked of a token that is known to be right from before.
 pub struct ReadSession {
     presented: PresentedSession,
-    secret: Zeroizing<[u8; KEY_SIZE]>,
+    /// Boxed, so that no copy stays behind where it is handed on.
+    secret: Box<Zeroizing<[u8; KEY_SIZE]>>,
     tag: Tag,
 }
 
@@ -154,13 +155,15 @@ impl KeyRing {
         let (secret, rest) = rest.split_first_chunk::<KEY_SIZE>()?;
         let tag = *rest.first_chunk::<TAG_SIZE>()?;
         let key = self.find(*key_id)?;
+        let mut kept = Box::new(Zeroizing::new([0_u8; KEY_SIZE]));
+        kept.copy_from_slice(secret);
         Some(ReadSession {
             presented: PresentedSession {
                 session_id: *session_id,
                 key_id: key.id,
                 verifier: verifier(key, session_id, secret),
             },
-            secret: Zeroizing::new(*secret),
+            secret: kept,
             tag,
         })
     }

@@ -232,12 +232,16 @@ impl Cache {
         let Some(entry) = table.get(hash, session_id) else {
             return LookUp::Miss;
         };
-        entry.mark_used();
-        match &entry.live {
-            None => LookUp::Dead,
-            Some(live) if live.accepts(token, now) => self.judge(live, verifier, now, read),
-            Some(_) => LookUp::Miss,
+        let Some(live) = &entry.live else {
+            entry.mark_used();
+            return LookUp::Dead;
+        };
+        if !live.accepts(token, now) {
+            return LookUp::Miss;
         }
+        // Not for whoever knows no more than the id: what is used is not dropped.
+        entry.mark_used();
+        self.judge(live, verifier, now, read)
     }
 
     /// The bytes that are taken: tables with their room to grow, sessions, users and what they
