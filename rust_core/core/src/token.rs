@@ -132,8 +132,7 @@ impl KeyRing {
     /// Reads a token; None unless its form is canonical, its key known and its tag right.
     #[must_use]
     pub fn parse_session_token(&self, token: &str) -> Option<PresentedSession> {
-        let read = self.read_session_token(token)?;
-        self.has_right_tag(&read).then_some(read.presented)
+        self.read_right_token(token).map(|read| read.presented)
     }
 
     /// Reads a token; None unless its form is canonical and its key known. Whoever asks a database
@@ -168,6 +167,11 @@ impl KeyRing {
         })
     }
 
+    fn read_right_token(&self, token: &str) -> Option<ReadSession> {
+        self.read_session_token(token)
+            .filter(|read| self.has_right_tag(read))
+    }
+
     /// Whether this ring made the token.
     #[must_use]
     pub fn has_right_tag(&self, read: &ReadSession) -> bool {
@@ -189,10 +193,7 @@ impl KeyRing {
         key_id: u8,
     ) -> Option<RefreshedSession> {
         let next = self.find(key_id)?;
-        let read = self.read_session_token(token)?;
-        if !self.has_right_tag(&read) {
-            return None;
-        }
+        let read = self.read_right_token(token)?;
         let session_id = &read.presented.session_id;
         let message = next.session_refresh.message().raw(session_id);
         let message = message.raw(&generation.to_be_bytes());

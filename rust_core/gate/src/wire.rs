@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -142,8 +142,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WireStream<S> {
             state.is_waiting = true;
             return Poll::Pending;
         }
-        ready!(Pin::new(&mut state.stream).poll_shutdown(context))?;
-        Poll::Ready(Ok(()))
+        Pin::new(&mut state.stream).poll_shutdown(context)
     }
 
     // No `poll_write_vectored`: h2 copies small answers together for one that has none.
@@ -229,14 +228,17 @@ mod tests {
         wire.poll(&mut Context::from_waker(Waker::noop()), protocol)
     }
 
+    fn write(stream: &mut WireStream<Client>, context: &mut Context<'_>, bytes: &[u8]) {
+        assert!(Pin::new(stream).poll_write(context, bytes).is_ready());
+    }
+
     /// What is written in one poll is sent at its end and at once, flushed or not.
     #[test]
     fn writes_go_out_together() {
         let (wire, mut stream) = wire(usize::MAX);
         let polled: Poll<()> = poll(&wire, |context| {
             for part in ["one ", "two"] {
-                let written = Pin::new(&mut stream).poll_write(context, part.as_bytes());
-                assert!(written.is_ready());
+                write(&mut stream, context, part.as_bytes());
                 assert!(Pin::new(&mut stream).poll_flush(context).is_ready());
                 assert!(lock(&wire.0).stream.sent.is_empty());
             }
@@ -290,11 +292,7 @@ mod tests {
         let polled = poll(&wire, |context| {
             if !has_written {
                 has_written = true;
-                assert!(
-                    Pin::new(&mut stream)
-                        .poll_write(context, b"last")
-                        .is_ready()
-                );
+                write(&mut stream, context, b"last");
             }
             Pin::new(&mut stream).poll_shutdown(context)
         });
@@ -313,11 +311,7 @@ mod tests {
         let polled = poll(&wire, |context| {
             if !has_written {
                 has_written = true;
-                assert!(
-                    Pin::new(&mut stream)
-                        .poll_write(context, b"lost")
-                        .is_ready()
-                );
+                write(&mut stream, context, b"lost");
                 return Poll::Pending;
             }
             let mut room = [0; 8];
