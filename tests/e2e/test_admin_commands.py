@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 import json
+import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -158,6 +160,15 @@ async def roles_for_ever(server: RunningApp) -> None:
         await asyncio.sleep(0.1)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Lets children hear SIGINT: what a shell without job control runs behind it has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 async def test_the_audit_is_followed(server: RunningApp) -> None:
     """Each event once, as it comes, one JSON object a line; Ctrl-C ends it quietly."""
     await server.sign_in("before")
@@ -178,7 +189,7 @@ async def test_the_audit_is_followed(server: RunningApp) -> None:
         assert names == sorted(names)
         assert len(set(names)) == 4
         assert {line["action"] for line in lines} == {"create_role"}
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         async with asyncio.timeout(10):
             _, stderr = await process.communicate()
         assert (process.returncode in {0, 130}, b"Traceback" in stderr) == (True, False)

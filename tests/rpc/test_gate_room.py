@@ -47,13 +47,12 @@ class Silent:
             method = self._channels[-1].stream_unary(f"/{SERVICE}/Revoke")
             self.calls.append(method(metadata=self._metadata, timeout=WAIT_SECONDS))
 
-    async def refused(self) -> list[grpc.StatusCode]:
-        """Returns how those ended that did, once no more of them do."""
-        ended = -1
-        while ended != len(done := [call for call in self.calls if call.done()]):
-            ended = len(done)
-            await asyncio.sleep(QUIET_SECONDS)
-        return [await call.code() for call in done]
+    async def ended(self, count: int) -> list[grpc.StatusCode]:
+        """Returns how those ended that did, a while after so many have: by their deadline."""
+        while sum(call.done() for call in self.calls) < count:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(QUIET_SECONDS)
+        return [await call.code() for call in self.calls if call.done()]
 
     async def close(self) -> None:
         """Gives all of them up."""
@@ -98,7 +97,7 @@ async def test_a_full_room_refuses_at_once(gated: RunningApp, wire: Wire) -> Non
     """
     async with _silent(gated, wire.key) as silent:
         silent.begin(300)
-        ends = await silent.refused()
+        ends = await silent.ended(300 - CALLERS_MAX)
         assert ends == [grpc.StatusCode.RESOURCE_EXHAUSTED] * (300 - CALLERS_MAX)
         refused = await wire.call("GetRoles", _roles())
         assert (refused.code, refused.reason) == (
@@ -153,7 +152,7 @@ async def test_strangers_have_a_room_of_their_own(gated: RunningApp, wire: Wire)
     """
     async with _silent(gated, "wwk_nobody") as silent:
         silent.begin(CALLERS_MAX + 10)
-        ends = await silent.refused()
+        ends = await silent.ended(CALLERS_MAX + 10 - STRANGERS_MAX)
         assert len(ends) == CALLERS_MAX + 10 - STRANGERS_MAX
         assert set(ends) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
         stranger = await wire.call("GetRoles", _roles(), metadata=[])
