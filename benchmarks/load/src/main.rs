@@ -6,8 +6,8 @@
 //! watchword-load fill-redis ADDRESS COUNT stores what a run with `redis_get` asks for
 //! ```
 //!
-//! One thread, since whoever starts it gives it one core. Every answer is checked: exit code 1 is
-//! at least one wrong one, 2 a run that could not be made.
+//! One thread, since whoever starts it gives it one core, and for an open loop one that is its clock.
+//! Every answer is checked: exit code 1 is at least one wrong one, 2 a run that could not be made.
 
 #![cfg_attr(
     test,

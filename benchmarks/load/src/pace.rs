@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use tokio::task::{JoinSet, yield_now};
-use tokio::time::{sleep, timeout};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::timeout;
 
 use crate::answer::Answer;
 use crate::job::{Arrivals, Job};
 use crate::sessions::{Draw, Random};
 use crate::tally::Tally;
-
-/// The runtime's timer is of milliseconds: what is nearer is waited for by looking at the clock.
-const TIMER: Duration = Duration::from_millis(2);
 
 /// Something that calls with the token of a line; one call at a time.
 pub trait Caller: Send + 'static {
@@ -98,24 +97,17 @@ impl Run {
     ) -> Result<Duration, String> {
         let started = Instant::now();
         let mut random = Random::new(self.seed, 0);
-        let mut due = Duration::ZERO;
+        let mut beginnings = self.beginnings(started, rate, arrivals);
         let mut pending = JoinSet::new();
-        for caller in callers.iter().cycle().take(self.calls_max) {
-            due += Duration::from_secs_f64(match arrivals {
-                Arrivals::Even => 1.0 / rate,
-                Arrivals::Poisson => -(1.0 - random.fraction()).ln() / rate,
-            });
-            if due > self.duration {
-                break;
-            }
-            until(started + due).await;
+        let mut turns = callers.iter().cycle();
+        while let Some(meant) = beginnings.recv().await {
+            let caller = turns.next().ok_or("there is no caller")?;
             let (run, mut caller, line) = (
                 Arc::clone(self),
                 caller.clone(),
                 self.draw.next(&mut random),
             );
             pending.spawn(async move {
-                let meant = started + due;
                 run.tally.add_lag(meant.elapsed());
                 run.call(&mut caller, line, meant).await
             });
@@ -126,18 +118,39 @@ impl Run {
         ended(pending).await?;
         Ok(started.elapsed())
     }
-}
 
-async fn until(time: Instant) {
-    loop {
-        let left = time.saturating_duration_since(Instant::now());
-        if left > TIMER {
-            sleep(left.saturating_sub(TIMER)).await;
-        } else if left > Duration::ZERO {
-            yield_now().await;
-        } else {
-            return;
-        }
+    /// Tells each time at which a call is meant to begin, when it has come.
+    ///
+    /// By a thread that sleeps: the runtime's timer is of milliseconds, and looking at the clock
+    /// until then would take the core from what the server asks.
+    fn beginnings(
+        &self,
+        started: Instant,
+        rate: f64,
+        arrivals: Arrivals,
+    ) -> UnboundedReceiver<Instant> {
+        let mut random = Random::new(self.seed, 1);
+        let end = started + self.duration;
+        let gaps = std::iter::repeat_with(move || match arrivals {
+            Arrivals::Even => 1.0 / rate,
+            Arrivals::Poisson => -(1.0 - random.fraction()).ln() / rate,
+        });
+        let times = gaps.scan(started, |time, gap| {
+            *time += Duration::from_secs_f64(gap);
+            Some(*time)
+        });
+        let times = times.take_while(move |time| *time <= end);
+        let times = times.take(self.calls_max);
+        let (tell, told) = unbounded_channel();
+        spawn_blocking(move || {
+            for time in times {
+                sleep(time.saturating_duration_since(Instant::now()));
+                if tell.send(time).is_err() {
+                    return; // the run has ended by an error
+                }
+            }
+        });
+        told
     }
 }
 

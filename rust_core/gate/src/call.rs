@@ -19,7 +19,7 @@ use crate::lane::Lane;
 use crate::route::Route;
 use crate::settings::{FIRST_FRAME_PATIENCE, HEADERS_MAX_BYTES};
 use crate::unary::HANDED_OVER_BYTES;
-use crate::{headers, respond};
+use crate::{courtesy, headers, respond};
 
 /// The answer of a call. hyper moves it a few times, so that it is small: what a hit does not need
 /// is on the heap.
@@ -62,6 +62,7 @@ fn defect() -> Response<Body> {
 }
 
 fn begin(request: Request<Incoming>, call: InFlight, shared: &Arc<Shared>) -> Answering {
+    courtesy::end_in_time();
     if request.version() != Version::HTTP_2 {
         return Answering::now(respond::needs_http2());
     }
@@ -117,6 +118,7 @@ pub(crate) async fn ask_python(
     shared: &Shared,
 ) -> Result<Response<Body>, Broken> {
     let Some(place) = shared.room.enter(is_caller) else {
+        courtesy::begin();
         begun(intake.into_request()?.into_body()).await;
         return Ok(respond::refused(&lane.refusals.overloaded));
     };

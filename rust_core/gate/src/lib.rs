@@ -10,6 +10,7 @@ mod call;
 mod callers;
 mod check;
 mod connection;
+mod courtesy;
 mod credential;
 mod events;
 mod gate;
