@@ -126,6 +126,7 @@ async def smtp_server(
     finally:
         listener.close()
         for one in open_ones:
-            if one.transport is not None:
+            # CPython 3.11.2 fails where the peer has closed its TLS already.
+            if one.transport is not None and not one.transport.is_closing():
                 one.transport.abort()
         await asyncio.sleep(0)
