@@ -62,7 +62,10 @@ def parse_ring(text: str) -> list[tuple[int, bytes]]:
             raise ValueError(f"entry {number} must have an id of 1 to 255")
         if int(key_id) in (known for known, _ in ring):
             raise ValueError(f"entry {number} repeats the id of an earlier key")
-        ring.append((int(key_id), _decode_key(key, where=f"entry {number} ")))
+        decoded = _decode_key(key, where=f"entry {number} ")
+        if decoded in (known for _, known in ring):
+            raise ValueError(f"entry {number} repeats an earlier key under another id")
+        ring.append((int(key_id), decoded))
     return ring
 
 

@@ -12,6 +12,8 @@ pub enum Error {
     KeyIdRange,
     /// The same key id twice in one ring.
     KeyIdTwice(u8),
+    /// The key of this id once more under another.
+    KeyTwice(u8),
     /// A key that is not 32 bytes.
     KeyLength,
     /// A key id that the ring does not hold.
@@ -38,6 +40,9 @@ impl fmt::Display for Error {
             Self::RingEmpty => f.write_str("the key ring holds no key"),
             Self::KeyIdRange => f.write_str("a key id must be 1..255"),
             Self::KeyIdTwice(id) => write!(f, "the key ring holds key id {id} twice"),
+            Self::KeyTwice(id) => {
+                write!(f, "the key ring holds the key of id {id} under another id")
+            }
             Self::KeyLength => f.write_str("a key must be 32 bytes"),
             Self::KeyIdUnknown(id) => write!(f, "the key ring does not hold key id {id}"),
             Self::CodeLength => f.write_str("a code must have 6 to 10 digits or 13 characters"),

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use subtle::ConstantTimeEq as _;
+
 use crate::error::Error;
 use crate::mac::MacKey;
 use crate::secret::KEY_SIZE;
@@ -50,10 +52,11 @@ pub struct KeyRing {
 impl KeyRing {
     /// Builds a ring from (key id 1..=255, 32 bytes) in order and the 32-byte index key.
     ///
-    /// The caller's own copies of the keys stay the caller's to wipe.
+    /// The caller's own copies of the keys stay the caller's to wipe. A key under two ids would be
+    /// a rotation that is none, and let the id in a token be changed without its tag being wrong.
     ///
     /// # Errors
-    /// `RingEmpty`, `KeyIdRange` (id 0), `KeyIdTwice`, `KeyLength`.
+    /// `RingEmpty`, `KeyIdRange` (id 0), `KeyIdTwice`, `KeyTwice`, `KeyLength`.
     pub fn new(keys: &[(u8, &[u8])], index_key: &[u8]) -> Result<Self, Error> {
         let ((first_id, first_key), rest) = keys.split_first().ok_or(Error::RingEmpty)?;
         let index_key = sized(index_key)?;
@@ -72,6 +75,12 @@ impl KeyRing {
                 return Err(Error::KeyIdTwice(*id));
             }
             ring.verifying.push(RingKey::derive(*id, key)?);
+            if keys
+                .iter()
+                .any(|(other, same)| other != id && bool::from(same.ct_eq(key)))
+            {
+                return Err(Error::KeyTwice(*id));
+            }
         }
         Ok(ring)
     }
@@ -110,6 +119,7 @@ mod tests {
 
     const A: &[u8] = &[1; 32];
     const B: &[u8] = &[2; 32];
+    const C: &[u8] = &[3; 32];
 
     fn error(keys: &[(u8, &[u8])], index_key: &[u8]) -> Error {
         KeyRing::new(keys, index_key).unwrap_err()
@@ -118,7 +128,7 @@ mod tests {
     /// The first key signs; every key is found by its id.
     #[test]
     fn first_key_signs() {
-        let ring = KeyRing::new(&[(9, A), (255, B), (1, B)], A).unwrap();
+        let ring = KeyRing::new(&[(9, A), (255, B), (1, C)], A).unwrap();
         assert_eq!(ring.signing_key_id(), 9);
         for id in 0..=255 {
             assert_eq!(ring.find(id).is_some(), [9, 255, 1].contains(&id));
@@ -132,7 +142,9 @@ mod tests {
         assert_eq!(error(&[(0, A)], A), Error::KeyIdRange);
         assert_eq!(error(&[(1, A), (0, B)], A), Error::KeyIdRange);
         assert_eq!(error(&[(1, A), (1, B)], A), Error::KeyIdTwice(1));
-        assert_eq!(error(&[(1, A), (2, B), (2, A)], A), Error::KeyIdTwice(2));
+        assert_eq!(error(&[(1, A), (2, B), (2, C)], A), Error::KeyIdTwice(2));
+        assert_eq!(error(&[(1, A), (2, A)], C), Error::KeyTwice(2));
+        assert_eq!(error(&[(1, A), (2, B), (3, B)], C), Error::KeyTwice(2));
         for size in [0, 16, 31, 33, 64] {
             assert_eq!(error(&[(1, &vec![1; size])], A), Error::KeyLength);
             assert_eq!(error(&[(1, A), (2, &vec![1; size])], A), Error::KeyLength);

@@ -38,6 +38,7 @@ def source(*, key_id: int = 1, purpose: str = "login", nonce: bytes = bytes(16))
         ([(256, A)], A, "1..255"),
         ([(-1, A)], A, "1..255"),
         ([(1, A), (1, B)], A, "key id 1 twice"),
+        ([(1, A), (2, B), (3, A)], A, "key of id 3 under another id"),
         ([(1, A[:31])], A, "32 bytes"),
         ([(1, A + A)], A, "32 bytes"),
         ([(1, A)], b"", "32 bytes"),

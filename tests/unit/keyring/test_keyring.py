@@ -45,6 +45,8 @@ def test_the_order_of_the_ring_stays() -> None:
         (f"256:{STANDARD}", "id of 1 to 255"),
         (f"1:{STANDARD}", "repeats the id"),
         (f"01:{STANDARD}", "repeats the id"),
+        (f"2:{STANDARD}", "repeats an earlier key"),
+        (f"2:{URL_SAFE}", "repeats an earlier key"),
         (f"2:{CANARY}", "must be base64 of 32 bytes"),
         ("2:", "must be base64 of 32 bytes"),
         (f"2:{base64.b64encode(bytes(31)).decode()}", "must be base64 of 32 bytes"),
