@@ -1,6 +1,5 @@
 //! The bodies of answers.
 
-use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
@@ -10,9 +9,11 @@ use bytes::Bytes;
 use h2::Reason;
 use http_body_util::Full;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::header::{HeaderMap, HeaderValue};
 use tokio::time::Sleep;
 
 use crate::connection::InFlight;
+use crate::respond::GRPC_STATUS;
 
 /// Why an answer ended without its end; h2's reason, if there is one, is among its sources.
 #[derive(Debug)]
@@ -44,8 +45,35 @@ pub(crate) enum Body {
     Text(Full<Bytes>),
     /// What grpc.aio sends, as it comes.
     Passed(Passed),
-    /// A message of the gate's own, then the trailers that say OK.
-    Message(VecDeque<Frame<Bytes>>),
+    /// A message of the gate's own.
+    Message(Message),
+}
+
+/// A message, until it is sent, and the trailers that say OK after it.
+pub(crate) struct Message {
+    message: Option<Bytes>,
+    ended: bool,
+}
+
+impl Message {
+    pub(crate) fn new(message: Bytes) -> Self {
+        Self {
+            message: Some(message),
+            ended: false,
+        }
+    }
+
+    fn next(&mut self) -> Option<Frame<Bytes>> {
+        if let Some(message) = self.message.take() {
+            return Some(Frame::data(message));
+        }
+        if std::mem::replace(&mut self.ended, true) {
+            return None;
+        }
+        let mut trailers = HeaderMap::with_capacity(1);
+        trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+        Some(Frame::trailers(trailers))
+    }
 }
 
 /// The body of a request that is passed on: what was read of it, and the rest as it comes.
@@ -123,7 +151,7 @@ impl HttpBody for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Message(frames) => Poll::Ready(frames.pop_front().map(Ok)),
+            Self::Message(message) => Poll::Ready(message.next().map(Ok)),
             Self::Text(text) => Pin::new(text)
                 .poll_frame(context)
                 .map_err(|never| match never {}),
@@ -134,7 +162,7 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Message(frames) => frames.is_empty(),
+            Self::Message(message) => message.ended,
             Self::Text(text) => text.is_end_stream(),
             Self::Passed(passed) => passed.incoming.is_end_stream(),
         }

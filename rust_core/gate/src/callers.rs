@@ -31,12 +31,12 @@ impl Callers {
     }
 
     /// Whether the caller of a key may validate; None for a key that is nobody's, as far as is
-    /// known at `now`.
-    pub(crate) fn may_validate(&self, digest: &Digest, now: i64) -> Option<bool> {
+    /// known now; `now` is asked where that matters.
+    pub(crate) fn may_validate(&self, digest: &Digest, now: impl FnOnce() -> i64) -> Option<bool> {
         if let Some(may_validate) = self.configured.get(digest) {
             return Some(*may_validate);
         }
-        if now > self.good_until.load(Ordering::Acquire) {
+        if now() > self.good_until.load(Ordering::Acquire) {
             return None;
         }
         let stored = self.stored.read().unwrap_or_else(PoisonError::into_inner);
@@ -90,13 +90,16 @@ mod tests {
     fn stored_keys_have_an_end() {
         let callers = callers();
         for (now, stored) in [(0, Some(false)), (100, Some(false)), (101, None)] {
-            assert_eq!(callers.may_validate(&CONFIGURED, now), Some(true));
-            assert_eq!(callers.may_validate(&STORED, now), stored);
-            assert_eq!(callers.may_validate(&[3; 32], now), None);
+            assert_eq!(callers.may_validate(&CONFIGURED, || now), Some(true));
+            assert_eq!(callers.may_validate(&STORED, || now), stored);
+            assert_eq!(callers.may_validate(&[3; 32], || now), None);
         }
         callers.replace(HashMap::new(), 200);
-        assert_eq!(callers.may_validate(&STORED, 150), None);
-        assert_eq!(Callers::new(HashMap::new()).may_validate(&STORED, 0), None);
+        assert_eq!(callers.may_validate(&STORED, || 150), None);
+        assert_eq!(
+            Callers::new(HashMap::new()).may_validate(&STORED, || 0),
+            None
+        );
     }
 
     /// Each use is told once, and by the next reading, too.
@@ -104,8 +107,8 @@ mod tests {
     fn uses_are_taken() {
         let callers = callers();
         assert!(callers.take_used().is_empty());
-        callers.may_validate(&STORED, 0);
-        callers.may_validate(&CONFIGURED, 0);
+        callers.may_validate(&STORED, || 0);
+        callers.may_validate(&CONFIGURED, || 0);
         callers.replace(HashMap::from([(STORED, false)]), 100);
         assert_eq!(callers.take_used(), [STORED]);
         assert!(callers.take_used().is_empty());

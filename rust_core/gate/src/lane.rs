@@ -194,7 +194,7 @@ impl Lane {
         }
         let read = || self.keys.parse_service_key(credential);
         let digest = last.digest(credential.as_bytes(), read)?;
-        self.callers.may_validate(&digest, boottime_us())
+        self.callers.may_validate(&digest, boottime_us)
     }
 
     /// Takes the callers of stored keys, as they were read by a statement that was sent at `sent`,

@@ -1,14 +1,11 @@
 //! Answers that the gate makes itself.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Frame;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
-use crate::body::Body;
+use crate::body::{Body, Message};
 use crate::refusal::Refusal;
 
 pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -44,10 +41,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Response<Body> {
 
 /// Answers OK with one message, which has its prefix.
 pub(crate) fn message(message: Bytes) -> Response<Body> {
-    let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
-    let frames = VecDeque::from([Frame::data(message), Frame::trailers(trailers)]);
-    let mut response = Response::new(Body::Message(frames));
+    let mut response = Response::new(Body::Message(Message::new(message)));
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
