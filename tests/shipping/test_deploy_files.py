@@ -217,6 +217,12 @@ def test_the_unit_starts_a_server_that_accepts_its_environment(secret_files: Pat
     assert stopping > config.api.shutdown_delay + config.api.drain_timeout + CLOSING
 
 
+def test_the_unit_lets_the_gate_be_courteous() -> None:
+    """gate/src/courtesy.rs needs a call of `@resources`, allowed after those are taken out."""
+    filters = [value for name, value in unit("watchword.service") if name == "SystemCallFilter"]
+    assert filters.index("sched_setscheduler") > filters.index("~@privileged @resources")
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="hint: needs systemd-analyze")
 @pytest.mark.parametrize("name", UNITS)
 def test_systemd_understands_the_unit(name: str, tmp_path: Path) -> None:

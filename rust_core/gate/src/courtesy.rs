@@ -18,6 +18,14 @@ thread_local! {
     static REFUSED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
+/// This thread begins. Asks for what it has, as it will under overload: a filter of system calls that
+/// kills for it does so now.
+pub(crate) fn rehearse() {
+    if policy() == Some(libc::SCHED_OTHER) {
+        set_policy(libc::SCHED_OTHER);
+    }
+}
+
 /// This thread refuses a call for want of room.
 pub(crate) fn begin() {
     if REFUSED.get().is_none() {

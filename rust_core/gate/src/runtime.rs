@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
+use crate::courtesy;
+
 /// Why a gate did not start.
 #[derive(Debug)]
 pub enum StartError {
@@ -71,6 +73,7 @@ impl Share {
             Builder::new_multi_thread()
                 .worker_threads(threads.max(1))
                 .thread_name("watchword-gate")
+                .on_thread_start(courtesy::rehearse)
                 .enable_io()
                 .enable_time()
                 .build()?,
