@@ -50,10 +50,10 @@ class Phase:
         rate: float = self.result["ok_rate"]
         return rate
 
-    def ms(self, kind: str, quantile: str) -> float:
-        """A quantile of `ok_us`, `refused_us` or `send_lag_us` in milliseconds, 0 without any."""
+    def p99_ms(self, kind: str) -> float:
+        """The p99 of `ok_us`, `refused_us` or `send_lag_us` in milliseconds, 0 without any."""
         latencies = self.result[kind]
-        return 0.0 if latencies is None else latencies[quantile] / 1000
+        return 0.0 if latencies is None else latencies["p99"] / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Turn:
     @property
     def slower(self) -> float:
         """How many times as long an answer takes under overload (p99)."""
-        return self.over.ms("ok_us", "p99") / self.peak.ms("ok_us", "p99")
+        return self.over.p99_ms("ok_us") / self.peak.p99_ms("ok_us")
 
 
 HEAD = ["load", "asked/s", "answered/s", "OK", "RESOURCE_EXHAUSTED", "others"]
@@ -90,7 +90,7 @@ def row(name: str, phases: Sequence[Phase]) -> list[str]:
         return format(statistics.median(map(figure, phases)), form)
 
     def p99_ms(kind: str) -> str:
-        return median(lambda phase: phase.ms(kind, "p99"), ",.1f")
+        return median(lambda phase: phase.p99_ms(kind), ",.1f")
 
     return [
         name,
@@ -139,7 +139,7 @@ def missed(turns: Sequence[Turn]) -> list[str]:
     share = statistics.median(turn.share for turn in turns)
     if share < GOODPUT_MIN:
         found.append(f"goodput is {share:.2f} of the peak")
-    refused = statistics.median(turn.over.ms("refused_us", "p99") for turn in turns)
+    refused = statistics.median(turn.over.p99_ms("refused_us") for turn in turns)
     if refused > REFUSED_P99_MS_MAX:
         found.append(f"a refusal takes {refused:.0f} ms (p99)")
     slower = statistics.median(turn.slower for turn in turns)

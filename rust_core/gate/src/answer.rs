@@ -17,7 +17,7 @@ use crate::intake::Intake;
 use crate::lane::Lane;
 use crate::route::Check;
 use crate::settings::{ANSWER_MARGIN, DATABASE_BUDGET};
-use crate::{courtesy, headers, respond};
+use crate::{headers, respond};
 
 /// The longest request about one session that is looked at: a session token and a change token.
 const LOOKED_AT_BYTES: usize = 512;
@@ -64,8 +64,7 @@ impl Asked {
             Answer::Refused(refusal) => Some(respond::refused(&refusal)),
             // Most of what comes then is refused, and should cost no more than a hit.
             Answer::Missing(_) if lane.misses.is_full() => {
-                courtesy::begin();
-                Some(respond::refused(&lane.refusals.overloaded))
+                Some(respond::overloaded(&lane.refusals))
             }
             Answer::Missing(missing) => {
                 self.missing = Some(missing);

@@ -118,9 +118,8 @@ pub(crate) async fn ask_python(
     shared: &Shared,
 ) -> Result<Response<Body>, Broken> {
     let Some(place) = shared.room.enter(is_caller) else {
-        courtesy::begin();
         begun(intake.into_request()?.into_body()).await;
-        return Ok(respond::refused(&lane.refusals.overloaded));
+        return Ok(respond::overloaded(&lane.refusals));
     };
     if let Some(unary) = &shared.unary
         && let Some(question) = unary.question(&intake, began)

@@ -6,7 +6,8 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use crate::body::{Body, Message};
-use crate::refusal::Refusal;
+use crate::courtesy;
+use crate::refusal::{Refusal, Refusals};
 
 pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub(crate) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -37,6 +38,12 @@ pub(crate) fn refused(refusal: &Refusal) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     *response.headers_mut() = refusal.headers();
     response
+}
+
+/// Makes the response for want of room, and leaves the core to who has the rest.
+pub(crate) fn overloaded(refusals: &Refusals) -> Response<Body> {
+    courtesy::begin();
+    refused(&refusals.overloaded)
 }
 
 /// Answers OK with one message, which has its prefix.
