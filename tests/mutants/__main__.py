@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.mutants.copies import ROOT, DoesNotApply, copy_with
-from tests.mutants.mutants import MUTANTS, Mutant
+from tests.mutants.model import Mutant
+from tests.mutants.mutants import MUTANTS
 
 TIMEOUT_SECONDS = 900
 WIDTH = 120

@@ -4,7 +4,7 @@ import ast
 import shutil
 from pathlib import Path
 
-from tests.mutants.mutants import Mutant
+from tests.mutants.model import Mutant
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "service/watchword"
@@ -22,7 +22,7 @@ def mutated(mutant: Mutant) -> dict[str, str]:
         if (count := text.count(change.old)) != 1:
             raise DoesNotApply(
                 f"mutant `{mutant.name}` no longer applies: {change.path} has {count} times:\n"
-                f"{change.old}\nhint: change its text in tests/mutants/mutants.py"
+                f"{change.old}\nhint: change its text in tests/mutants"
             )
         texts[change.path] = text.replace(change.old, change.new)
     for path, text in texts.items():

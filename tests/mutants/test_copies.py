@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.mutants.copies import PACKAGE, ROOT, DoesNotApply, copy_with, mutated
-from tests.mutants.mutants import MUTANTS, Change, Mutant
+from tests.mutants.model import Change, Mutant
+from tests.mutants.mutants import MUTANTS
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

@@ -2,15 +2,15 @@
 
 A statement that changes what an answer is made of and is in neither fails. Decide: if an answer
 that was right before may be wrong after it, its use case puts a change in the same transaction
-(login/changes.py), and tests/storage/test_changes.py gets a scenario of it.
+(login/changes.py), and tests/storage/change_scenarios.py gets a scenario of it.
 """
 
 import pytest
 from pglast import ast
 
+from tests.storage.change_scenarios import SCENARIOS
 from tests.storage.sql_source import Statement, all_statements
 from tests.storage.sql_tree import walk
-from tests.storage.test_changes import SCENARIOS
 
 # What ValidateSession and GetRoles answer from.
 ANSWERED_FROM = frozenset({"users", "sessions", "user_roles", "roles", "role_permissions"})

@@ -17,10 +17,10 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from tests.storage.change_scenarios import World, stored_session, world_on
 from tests.storage.conftest import Connect
 from tests.storage.database import new_registration, open_database
 from tests.storage.lease import Ledger, OtherClock, SlowAnswer, boottime_ns, running
-from tests.storage.test_changes import World, stored_session, world_on
 from watchword.changes.model import Change, ChangeKind, UserVersion
 from watchword.changes.ports import ChangeFeed as Feed
 from watchword.crypto import MintedSession, new_id
