@@ -28,6 +28,10 @@ pub(crate) fn rehearse() {
 
 /// This thread refuses a call for want of room.
 pub(crate) fn begin() {
+    begin_at(Instant::now());
+}
+
+fn begin_at(now: Instant) {
     if REFUSED.get().is_none() {
         // Whoever runs the process under another policy has meant that.
         if policy() != Some(libc::SCHED_OTHER) {
@@ -35,12 +39,21 @@ pub(crate) fn begin() {
         }
         set_policy(libc::SCHED_BATCH);
     }
-    REFUSED.set(Some(Instant::now()));
+    REFUSED.set(Some(now));
 }
 
 /// This thread begins a call, which may be long after its last refusal.
 pub(crate) fn end_in_time() {
-    if REFUSED.get().is_some_and(|last| last.elapsed() > LASTS) {
+    if REFUSED.get().is_some() {
+        end_in_time_at(Instant::now());
+    }
+}
+
+fn end_in_time_at(now: Instant) {
+    if REFUSED
+        .get()
+        .is_some_and(|last| now.duration_since(last) > LASTS)
+    {
         REFUSED.set(None);
         set_policy(libc::SCHED_OTHER);
     }
@@ -70,7 +83,11 @@ fn set_policy(policy: i32) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    reason = "a test fails by panicking"
+)]
 mod tests {
     use std::thread;
 
@@ -80,16 +97,13 @@ mod tests {
     #[test]
     fn it_lasts_a_while() {
         let policies = thread::spawn(|| {
-            let mut policies = vec![policy()];
-            begin();
+            let (now, mut policies) = (Instant::now(), vec![policy()]);
+            begin_at(now);
             policies.push(policy());
-            thread::sleep(LASTS / 2);
-            begin();
-            thread::sleep(LASTS / 2 + LASTS / 4);
-            end_in_time();
+            begin_at(now + LASTS / 2);
+            end_in_time_at(now + LASTS / 2 + LASTS);
             policies.push(policy());
-            thread::sleep(LASTS);
-            end_in_time();
+            end_in_time_at(now + LASTS * 2);
             policies.push(policy());
             policies
         });
@@ -105,10 +119,10 @@ mod tests {
     fn another_policy_stays() {
         let policies = thread::spawn(|| {
             set_policy(libc::SCHED_BATCH);
-            begin();
+            let now = Instant::now();
+            begin_at(now);
             let first = policy();
-            thread::sleep(LASTS * 2);
-            end_in_time();
+            end_in_time_at(now + LASTS * 2);
             [first, policy()]
         });
         assert_eq!(policies.join().unwrap(), [Some(libc::SCHED_BATCH); 2]);
