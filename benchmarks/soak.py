@@ -144,11 +144,14 @@ def main() -> None:
     seconds = parser.parse_args().minutes * 60
     if seconds < MINUTES_MIN * 60:
         parser.error(f"the warm-up alone takes most of {MINUTES_MIN:g} minutes")
+    problems: tuple[BaseException, ...] = ()
     try:
         with watchword_server(GATE__CACHE_MIB=CACHE_MIB) as ready:
             samples = asyncio.run(soak(ready, seconds))
-    except (ProcessFailed, WatchwordError) as error:
-        sys.exit(f"error: {error}")
+    except* (ProcessFailed, WatchwordError) as group:
+        problems = group.exceptions
+    if problems:
+        sys.exit(f"error: {problems[0]}")
     rows = [
         [f"{at:.0f} s", f"{resident / 1024:.1f}", str(files)] for at, resident, files in samples
     ]
