@@ -29,12 +29,12 @@ from watchword.keyring import caller_entry
 from watchword.session_cache import GateCache, GateRefusals
 from watchword.transport.errors import status_of
 from watchword.transport.server import ApiSettings
+from watchword.transport.session_reader import TURN_SESSIONS_MAX
 
 SERVICE = "watchword.v1.AuthService"
 # More than a million sessions take.
 CACHE_BYTES = 1 << 30
 IDLE_LIFETIME, REPORT_PERIOD = timedelta(days=7), timedelta(minutes=10)
-TURN_SESSIONS = 256
 # As often as the poller renews the lease.
 RENEW_SECONDS = 0.1
 STOP_SECONDS = 1.0
@@ -123,7 +123,7 @@ def serve(cache: GateCache, rows: MadeRows, reads: Path) -> None:
             return
         if ready:
             os.eventfd_read(cache.wake_fd)
-        while (turn := cache.take_misses(TURN_SESSIONS)) is not None:
+        while (turn := cache.take_misses(TURN_SESSIONS_MAX)) is not None:
             made = rows.read(turn.session_ids)
             turn.take_rows(made)
             read += len(made)
